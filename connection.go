@@ -1,0 +1,68 @@
+package custos
+
+import "time"
+
+// Connection is a registered target: where it is, how it is spoken to and who
+// may use it. It names its credential and does not hold it.
+type Connection struct {
+	// Name is what callers put where their client names a database or path.
+	Name string
+	// Protocol is the name of a folder under protocol/, such as "postgres".
+	Protocol string
+	// Address is host:port of the target as the dialling side sees it.
+	Address string
+	// Database is the target's own database name, where it has such.
+	Database string
+	// TLS says how the target's identity is checked.
+	TLS TargetTLS
+	// Labels are matched by rules.
+	Labels map[string]string
+	// Access lists who may open a session. Empty: nobody.
+	Access []Access
+	// Retention is how long recordings are kept. Zero: for ever.
+	Retention time.Duration
+}
+
+// TargetTLS is how the gateway speaks TLS to a target.
+type TargetTLS struct {
+	// Mode is one of "verify-full" (the default), "verify-ca", "disable".
+	Mode string
+	// CAFile holds PEM certificates to trust instead of the system's roots.
+	CAFile string
+	// CertFile and KeyFile are a client certificate in PEM, where the target
+	// wants one.
+	CertFile, KeyFile string
+}
+
+// Access admits callers to a connection.
+type Access struct {
+	// Groups admits a caller who is in any of them.
+	Groups []string
+}
+
+// Admits reports whether c's access list lets p open a session.
+func (c *Connection) Admits(p *Principal) bool {
+	for _, a := range c.Access {
+		if p.InAny(a.Groups) {
+			return true
+		}
+	}
+	return false
+}
+
+// Credential is what logs in to a target. It goes from the vault to a
+// protocol's Login and nowhere else; its methods keep it out of logs by
+// accident.
+type Credential struct {
+	Username string
+	Password string
+}
+
+// String returns a placeholder: a credential is never printed.
+func (Credential) String() string { return "[credential]" }
+
+// GoString returns a placeholder, for %#v.
+func (Credential) GoString() string { return "custos.Credential{...}" }
+
+// MarshalJSON returns a placeholder, for encoders that come across one.
+func (Credential) MarshalJSON() ([]byte, error) { return []byte(`"[credential]"`), nil }

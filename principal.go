@@ -1,0 +1,50 @@
+package custos
+
+import (
+	"slices"
+	"time"
+)
+
+// Kind says what sort of caller a Principal is. Rules and budgets may differ
+// by kind; identity decides it from configured claims.
+type Kind string
+
+// The kinds of caller.
+const (
+	KindPerson   Kind = "person"
+	KindSkill    Kind = "skill"
+	KindCI       Kind = "ci"
+	KindWorkload Kind = "workload"
+)
+
+// Principal is a caller whose token was verified: a person, a CI job, a skill
+// or another workload. The pair (Issuer, Subject) is the identity; everything
+// else describes it.
+type Principal struct {
+	// Issuer is the `iss` claim, equal to a configured issuer's URL.
+	Issuer string `json:"issuer"`
+	// Subject is the `sub` claim (OpenID Connect Core 1.0, section 2).
+	Subject string `json:"subject"`
+	// Name is what people call the caller, from a configured claim. It is
+	// shown and searched, and never authorises.
+	Name string `json:"name"`
+	Kind Kind   `json:"kind"`
+	// Groups are the caller's groups, from the issuer's configured claim.
+	Groups []string `json:"groups,omitempty"`
+	// OnBehalfOf is the human (or other caller) for whom this caller acts:
+	// with an `act` claim (RFC 8693, section 4.1) the token's subject is
+	// OnBehalfOf and the actor is the Principal.
+	OnBehalfOf *Principal `json:"on_behalf_of,omitempty"`
+	// Expires is the `exp` claim: when the authority of the token ends.
+	Expires time.Time `json:"expires"`
+}
+
+// InAny reports whether the caller is in at least one of groups.
+func (p *Principal) InAny(groups []string) bool {
+	for _, g := range p.Groups {
+		if slices.Contains(groups, g) {
+			return true
+		}
+	}
+	return false
+}
