@@ -45,6 +45,7 @@ const (
 	EntrySubmitted EntryKind = "operation.submitted" // the intent, durable before a byte is forwarded
 	EntryInput     EntryKind = "operation.input"     // more of its input, durable before it is forwarded
 	EntrySettled   EntryKind = "operation.settled"   // the outcome
+	EntryReceived  EntryKind = "session.received"    // the target sent something unasked
 	EntryClosed    EntryKind = "session.closed"
 	EntryErased    EntryKind = "recording.erased" // a session's key was destroyed
 	EntryViewed    EntryKind = "recording.viewed" // somebody read a recording

@@ -1,0 +1,228 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+)
+
+// Permit lets one operation, already on record, through to the target. The
+// zero value, and nil, let nothing through.
+type Permit struct {
+	session   *Session
+	entry     uint64
+	submitted time.Time
+	frame     []byte
+	http      *http.Request
+	sent      atomic.Bool
+	settled   atomic.Bool
+
+	mu     sync.Mutex // guards answer
+	answer Answer
+}
+
+// Outcome is how an operation ended, as the protocol saw it.
+type Outcome struct {
+	State  custos.State
+	Code   string // SQLSTATE, HTTP status or the like
+	Rows   int64
+	Masked int64
+}
+
+var (
+	errSpent   = errors.New("the permit was used")
+	errSettled = errors.New("the operation has an outcome")
+	errNoGrant = errors.New("there is no permit")
+)
+
+// Entry is the index, in the ledger, of the operation's intent.
+func (p *Permit) Entry() uint64 { return p.entry }
+
+// Submitted is when the intent was recorded.
+func (p *Permit) Submitted() time.Time { return p.submitted }
+
+// spend marks the permit as sent; it does so once, and for its own session.
+func (p *Permit) spend(s *Session) error {
+	switch {
+	case p == nil || p.session == nil || p.session != s:
+		return errNoGrant
+	case p.settled.Load():
+		return errSettled
+	case !p.sent.CompareAndSwap(false, true):
+		return errSpent
+	}
+	return nil
+}
+
+// Send forwards the frame that was judged, once.
+func (p *Permit) Send() error {
+	if p == nil || p.session == nil {
+		return errNoGrant
+	}
+	return p.session.Send([]*Permit{p})
+}
+
+// Input records a further piece of the operation's input, waits until the
+// record is durable, and forwards it: rows of a COPY, a request's body, what
+// is typed into a terminal. The permit must have been sent and not settled.
+func (p *Permit) Input(ctx context.Context, chunk []byte) error {
+	if err := p.record(ctx, chunk); err != nil {
+		return err
+	}
+	s := p.session
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	return s.write(chunk)
+}
+
+func (p *Permit) record(ctx context.Context, chunk []byte) error {
+	switch {
+	case p == nil || p.session == nil:
+		return errNoGrant
+	case !p.sent.Load():
+		return errors.New("send input: the operation was not sent")
+	case p.settled.Load():
+		return errSettled
+	}
+	s := p.session
+	if err := s.gate.Space.ForOperation(); err != nil {
+		return s.refusal(unavailable("space", err), true)
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errClosed
+	}
+	i, err := s.append(&custos.Entry{Kind: custos.EntryInput, Input: &custos.Input{Operation: p.entry}}, chunk)
+	s.shrink()
+	s.mu.Unlock()
+	if err == nil {
+		err = s.gate.Ledger.Durable(i)
+	}
+	if err != nil {
+		return s.refusal(unavailable("ledger-unavailable", err), true)
+	}
+	return ctx.Err()
+}
+
+// Answer records bytes that came back, as the caller will see them. They may
+// go to the caller only after it returned nil.
+func (p *Permit) Answer(b []byte) error {
+	if p == nil || p.session == nil {
+		return errNoGrant
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settled.Load() {
+		return errSettled
+	}
+	if p.answer == nil {
+		p.answer = p.session.rec.Answer(p.entry, p.submitted)
+	}
+	if err := p.answer.Write(p.session.gate.Now(), b); err != nil {
+		return fmt.Errorf("record answer: %w", err)
+	}
+	return nil
+}
+
+// Settle records the outcome. It must return before the end of the answer
+// goes to the caller, so that whatever was answered has its outcome on record
+// although the process may die the next moment.
+func (p *Permit) Settle(o Outcome) error {
+	if p == nil || p.session == nil {
+		return errNoGrant
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.settled.CompareAndSwap(false, true) {
+		return errSettled
+	}
+	s := p.session
+	settled := custos.Settled{Operation: p.entry, State: o.State, Code: o.Code, Rows: o.Rows, Masked: o.Masked}
+	var sealed []byte
+	var err error
+	if p.answer != nil {
+		settled.Bytes = p.answer.Bytes()
+		sealed, settled.Recording, err = p.answer.Finish()
+		p.answer = nil
+		if err != nil {
+			return fmt.Errorf("record answer: %w", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.unsettled, p)
+	e := custos.Entry{Kind: custos.EntrySettled, At: s.gate.Now(), Session: s.id, Settled: &settled}
+	if _, err = s.appendSealed(&e, sealed); err != nil {
+		return fmt.Errorf("record outcome: %w", err)
+	}
+	return nil
+}
+
+// RoundTrip sends the HTTP request that was judged, once. Its body, which was
+// not part of what was judged, goes out as Input: every piece is on record
+// before it is forwarded. After a switch of protocols (RFC 9110, section 7.8)
+// the answer's body is an io.ReadWriteCloser, whose writes are Input as well.
+// What is read from the answer's body is the protocol's to pass to Answer.
+func (p *Permit) RoundTrip() (*http.Response, error) {
+	if p == nil || p.session == nil {
+		return nil, errNoGrant
+	}
+	if p.http == nil || p.session.target.HTTP == nil {
+		return nil, errors.New("send request: it is not an HTTP request")
+	}
+	if err := p.spend(p.session); err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	r := p.http
+	p.http = nil
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &inputBody{ReadCloser: r.Body, permit: p, ctx: r.Context()}
+	}
+	resp, err := p.session.target.HTTP.RoundTrip(r)
+	if err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	if rw, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = &inputStream{ReadWriteCloser: rw, permit: p, ctx: r.Context()}
+	}
+	return resp, nil
+}
+
+// inputBody is a request's body: the transport gets what is on record.
+type inputBody struct {
+	io.ReadCloser
+	permit *Permit
+	ctx    context.Context
+}
+
+func (b *inputBody) Read(buf []byte) (int, error) {
+	n, err := b.ReadCloser.Read(buf)
+	if n > 0 {
+		if e := b.permit.record(b.ctx, buf[:n]); e != nil {
+			return 0, e
+		}
+	}
+	return n, err
+}
+
+// inputStream is the line after a switch of protocols.
+type inputStream struct {
+	io.ReadWriteCloser
+	permit *Permit
+	ctx    context.Context
+}
+
+func (s *inputStream) Write(b []byte) (int, error) {
+	if err := s.permit.record(s.ctx, b); err != nil {
+		return 0, err
+	}
+	return s.ReadWriteCloser.Write(b)
+}
