@@ -1,0 +1,8 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// commands lists every command, in the order of the manual.
+func commands(g *globals) []*cobra.Command {
+	return []*cobra.Command{}
+}
