@@ -1,0 +1,234 @@
+// Package config turns one YAML file into one typed, validated Config. The
+// documentation of its types is the manual: docs/config.md, the JSON Schema
+// and `custos config explain` are made from it.
+//
+// It is strict: an unknown key, a value of the wrong form, or a setting that
+// contradicts another is an error with its line and column, and all of them
+// are reported at once. It holds no secret, only where secrets lie.
+package config
+
+import (
+	"time"
+
+	"github.com/custos-gateway/custos"
+)
+
+// Config is the whole configuration of a gateway.
+type Config struct {
+	// Where the gateway listens.
+	Listen Listen `yaml:"listen" jsonschema:"required"`
+	// The certificate that the gateway shows to its callers. Absent: one
+	// issued by a private CA whose certificate is data_dir/tls/ca.pem.
+	TLS *ServerTLS `yaml:"tls"`
+	// The folder of the ledger, recordings, keys and index. A relative path
+	// is taken from the configuration file's folder, as all paths are.
+	DataDir string `yaml:"data_dir" jsonschema:"default=custos-data"`
+	// The OpenID providers whose tokens are accepted.
+	Issuers []Issuer `yaml:"issuers" jsonschema:"required"`
+	// Who may do what on the gateway itself. Everyone sees their own sessions.
+	Roles Roles `yaml:"roles"`
+	// The targets that callers may reach.
+	Connections []Connection `yaml:"connections"`
+	// Bounds on what callers may take of the gateway.
+	Limits Limits `yaml:"limits"`
+	// The tamper-evident log.
+	Ledger Ledger `yaml:"ledger"`
+
+	// Raw is the file as it was read. It holds no secret, so it is kept in
+	// the ledger as it is.
+	Raw []byte `yaml:"-"`
+	// Warnings are settings that are valid and probably not meant.
+	Warnings Errors `yaml:"-"`
+}
+
+// Listen says where the gateway listens: host:port each, at least one. Every
+// listener speaks TLS.
+type Listen struct {
+	// Console, API and what is spoken over HTTP.
+	HTTPS string `yaml:"https" jsonschema:"example=127.0.0.1:8443"`
+	// The PostgreSQL protocol.
+	Postgres string `yaml:"postgres" jsonschema:"example=127.0.0.1:15432"`
+}
+
+// ServerTLS is the certificate that the gateway shows to its callers.
+type ServerTLS struct {
+	// A file of PEM certificates, the gateway's own first.
+	Certificate string `yaml:"certificate" jsonschema:"required"`
+	// A file with the certificate's private key in PEM.
+	Key string `yaml:"key" jsonschema:"required"`
+}
+
+// Issuer is an OpenID provider whose tokens are accepted.
+type Issuer struct {
+	// The issuer's URL, exactly as it stands in the iss claim. http is taken
+	// on loopback only.
+	URL string `yaml:"url" jsonschema:"required,example=https://id.example.com"`
+	// What a token's aud claim must contain.
+	Audience string `yaml:"audience" jsonschema:"required,example=custos"`
+	// The claim that lists the caller's groups.
+	GroupsClaim string `yaml:"groups_claim" jsonschema:"default=groups"`
+	// The claim with the caller's name for people to read. It never authorises.
+	NameClaim string `yaml:"name_claim" jsonschema:"default=preferred_username"`
+	// What sort of caller this issuer's tokens stand for.
+	Kind string `yaml:"kind" jsonschema:"default=person,enum=person,enum=skill,enum=ci,enum=workload"`
+	// A claim that says the kind token by token; where a token lacks it, kind
+	// holds.
+	KindClaim string `yaml:"kind_claim"`
+	// The signature algorithms (RFC 7518, section 3.1) that are accepted.
+	// Absent: RS256 and ES256.
+	Algorithms []string `yaml:"algorithms" jsonschema:"enum=RS256,enum=RS384,enum=RS512,enum=PS256,enum=PS384,enum=PS512,enum=ES256,enum=ES384,enum=ES512,enum=EdDSA"`
+	// A file of PEM certificates to trust for this issuer, in place of the
+	// system's roots.
+	CAFile string `yaml:"ca_file"`
+	// Where the signing keys are, in place of what discovery says.
+	JWKSURL string `yaml:"jwks_url"`
+	// The public client that custos login uses at this issuer. Absent:
+	// nobody logs in here with custos login.
+	ClientID string `yaml:"client_id"`
+}
+
+// Roles says which groups may do what on the gateway itself.
+type Roles struct {
+	// Groups that manage connections, end sessions and see everything.
+	Admin []string `yaml:"admin"`
+	// Groups that answer held operations.
+	Reviewer []string `yaml:"reviewer"`
+	// Groups that see and export every session.
+	Auditor []string `yaml:"auditor"`
+}
+
+// Connection is a target that callers may reach.
+type Connection struct {
+	// What callers put where their client names its database or path:
+	// lower-case letters, digits, - and _, at most 63.
+	Name string `yaml:"name" jsonschema:"required,example=orders"`
+	// The target's protocol.
+	Protocol string `yaml:"protocol" jsonschema:"required,example=postgres"`
+	// The target's host:port.
+	Address string `yaml:"address" jsonschema:"required,example=db.internal:5432"`
+	// The target's own database name. Absent: the connection's name.
+	Database string `yaml:"database"`
+	// How the target's identity is checked: a mode alone, or a mapping.
+	TLS TargetTLS `yaml:"tls"`
+	// What the gateway logs in with. No caller sees it.
+	Credential Credential `yaml:"credential" jsonschema:"required"`
+	// Free names and values, for rules and for searching.
+	Labels map[string]string `yaml:"labels"`
+	// Who may open a session. Absent: nobody.
+	Access []Access `yaml:"access"`
+	// How long recordings are kept, then erased. Absent: for ever.
+	Retention Duration `yaml:"retention" jsonschema:"example=400d"`
+}
+
+// TargetTLS says how a target's identity is checked. A mode alone, such as
+// verify-full, stands for a mapping with that mode.
+type TargetTLS struct {
+	// verify-full checks the certificate and its name, verify-ca the
+	// certificate only; disable sends everything in the clear, to a target on
+	// loopback only.
+	Mode string `yaml:"mode" jsonschema:"default=verify-full,enum=verify-full,enum=verify-ca,enum=disable"`
+	// A file of PEM certificates to trust in place of the system's roots.
+	CAFile string `yaml:"ca_file"`
+	// A file with the client certificate in PEM, where the target wants one.
+	Certificate string `yaml:"certificate"`
+	// A file with the client certificate's private key in PEM.
+	Key string `yaml:"key"`
+}
+
+// Credential is what the gateway logs in to a target with.
+type Credential struct {
+	// The target's user name.
+	Username string `yaml:"username" jsonschema:"required"`
+	// Where the password lies. Absent: the target asks for none.
+	Password Secret `yaml:"password"`
+}
+
+// Secret says where a secret lies: exactly one of its keys. The secret itself
+// is never written in this file.
+type Secret struct {
+	// An environment variable of the gateway, read for every session.
+	Env string `yaml:"env" jsonschema:"example=ORDERS_PASSWORD"`
+	// A file that no other user may read, read again for every session. One
+	// newline at its end is cut.
+	File string `yaml:"file"`
+}
+
+// Access admits callers to a connection.
+type Access struct {
+	// Admits a caller who is in any of these groups.
+	Groups []string `yaml:"groups" jsonschema:"required"`
+}
+
+// Limits bounds what callers may take of the gateway.
+type Limits struct {
+	// Sessions at one time.
+	Sessions int `yaml:"sessions" jsonschema:"default=10000,minimum=1"`
+	// Sessions of one caller at one time; 0 sets no bound of its own.
+	SessionsPerCaller int `yaml:"sessions_per_caller" jsonschema:"default=1000,minimum=0"`
+	// How long a client may take to present its token.
+	PreAuthTimeout Duration `yaml:"pre_auth_timeout" jsonschema:"default=10s"`
+	// How long a session may be silent; 0s sets no bound.
+	IdleTimeout Duration `yaml:"idle_timeout" jsonschema:"default=0s"`
+	// How long a session may outlive its token.
+	TokenGrace Duration `yaml:"token_grace" jsonschema:"default=0s"`
+	// What must be free on the disk of data_dir.
+	FreeSpace FreeSpace `yaml:"free_space"`
+}
+
+// FreeSpace is what must be free on the disk of data_dir: bytes, such as
+// 2GiB, or a share of the disk, such as 5%.
+type FreeSpace struct {
+	// With less, no new session is opened.
+	Sessions Space `yaml:"sessions" jsonschema:"default=5%"`
+	// With less, no operation is let through.
+	Operations Space `yaml:"operations" jsonschema:"default=1GiB"`
+}
+
+// Ledger is the tamper-evident log.
+type Ledger struct {
+	// The log's name in every checkpoint (C2SP tlog-checkpoint): a host name
+	// and path of yours, without a scheme. Set it before the first start; a
+	// log keeps its name for life.
+	Origin string `yaml:"origin" jsonschema:"default=custos,example=custos.example.com/ledger"`
+	// Servers that others run, which cosign checkpoints (C2SP tlog-witness).
+	Witnesses []Witness `yaml:"witnesses"`
+	// How many witnesses must have cosigned a checkpoint for it to count as
+	// witnessed.
+	WitnessQuorum int `yaml:"witness_quorum" jsonschema:"default=0,minimum=0"`
+	// An idle ledger gains an entry this often, so that silence is proven too.
+	Heartbeat Duration `yaml:"heartbeat" jsonschema:"default=1h"`
+}
+
+// Witness is a server that cosigns checkpoints.
+type Witness struct {
+	// The prefix of its add-checkpoint endpoint. http is taken on loopback
+	// only.
+	URL string `yaml:"url" jsonschema:"required,example=https://witness.example.org"`
+	// Its verifier key: name+hash+key (C2SP signed-note), for cosignatures.
+	Key string `yaml:"key" jsonschema:"required"`
+}
+
+// Targets returns the connections as the rest of the gateway knows them,
+// without their credentials.
+func (c *Config) Targets() []*custos.Connection {
+	targets := make([]*custos.Connection, len(c.Connections))
+	for i := range c.Connections {
+		n := &c.Connections[i]
+		access := make([]custos.Access, len(n.Access))
+		for j, a := range n.Access {
+			access[j] = custos.Access{Groups: a.Groups}
+		}
+		targets[i] = &custos.Connection{
+			Name:     n.Name,
+			Protocol: n.Protocol,
+			Address:  n.Address,
+			Database: n.Database,
+			TLS: custos.TargetTLS{Mode: n.TLS.Mode, CAFile: n.TLS.CAFile,
+				CertFile: n.TLS.Certificate, KeyFile: n.TLS.Key},
+			Labels:    n.Labels,
+			Access:    access,
+			Retention: time.Duration(n.Retention),
+		}
+	}
+	return targets
+}
