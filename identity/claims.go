@@ -34,6 +34,11 @@ func (is *issuer) principal(claims map[string]any, now time.Time, leeway time.Du
 			return nil, refuse(Claims, "", "its claim %s is not one of %q, as the gateway's configuration requires", claim, values)
 		}
 	}
+	return is.caller(claims, expires)
+}
+
+// caller reads who the claims are about and on whose behalf.
+func (is *issuer) caller(claims map[string]any, expires time.Time) (*custos.Principal, *Error) {
 	subject, refusal := is.party(claims, is.URL, is.Kind)
 	if refusal != nil {
 		return nil, refusal

@@ -115,14 +115,14 @@ func (i Issuer) Validate() error {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	i = i.withDefaults()
-	if err := checkURL(i.URL); err != nil {
+	if err := CheckURL(i.URL); err != nil {
 		add("url: %w", err)
 	}
 	for _, u := range []struct{ name, value string }{{"discovery_url", i.DiscoveryURL}, {"jwks_url", i.JWKSURL}} {
 		if u.value == "" {
 			continue
 		}
-		if err := checkURL(u.value); err != nil {
+		if err := CheckURL(u.value); err != nil {
 			add("%s: %w", u.name, err)
 		}
 	}
@@ -156,8 +156,9 @@ func sortedKinds(m map[string]custos.Kind) []custos.Kind {
 	return ks
 }
 
-// checkURL accepts https, and http on a loopback address.
-func checkURL(s string) error {
+// CheckURL reports what is wrong with a URL that identity is to be had from:
+// it must be https, or http on a loopback address, with neither user nor query.
+func CheckURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case s == "":

@@ -135,7 +135,7 @@ func (s *source) discover(ctx context.Context) (string, error) {
 	if doc.Issuer != s.config.issuer {
 		return "", fmt.Errorf("discover: %s is of another issuer; the url in the gateway's configuration must be the issuer it gives, to the last slash", s.config.discovery)
 	}
-	if err := checkURL(doc.JWKS); err != nil {
+	if err := CheckURL(doc.JWKS); err != nil {
 		return "", fmt.Errorf("discover: jwks_uri in %s: %w", s.config.discovery, err)
 	}
 	if strings.HasPrefix(s.config.discovery, "https:") && !strings.HasPrefix(doc.JWKS, "https:") {

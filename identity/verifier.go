@@ -185,3 +185,27 @@ func unavailable(url string, err error) *Error {
 	return &Error{Code: Unavailable, Cause: err, Reason: "the keys of " + url + " can't be had",
 		Hint: "try again; if it stays, check that the gateway reaches the issuer"}
 }
+
+// Peek reads whom a token names, as the defaults read its claims, and verifies
+// nothing: it is for showing people their own token, never for a decision.
+// Kind is left empty, since only the configuration of a gateway tells it.
+func Peek(token string) (*custos.Principal, error) {
+	t, refusal := parse(token)
+	if refusal != nil {
+		return nil, refusal
+	}
+	is := &issuer{Issuer: Issuer{URL: t.issuer, GroupsClaim: "groups"}.withDefaults()}
+	if act, ok := t.claims["act"].(map[string]any); ok {
+		iss, _ := act["iss"].(string)
+		is.ActorIssuers = []string{iss}
+	}
+	expires, _ := date(t.claims["exp"])
+	p, refusal := is.caller(t.claims, expires)
+	if refusal != nil {
+		return nil, refusal
+	}
+	for q := p; q != nil; q = q.OnBehalfOf {
+		q.Kind = ""
+	}
+	return p, nil
+}

@@ -222,8 +222,30 @@ func TestLoopbackMayBePlain(t *testing.T) {
 		"http://127.0.0.1.example.com": false, "http://localhost.example.com": false, "http://10.0.0.1": false, "http://0.0.0.0": false, "file:///etc/passwd": false,
 		"https:opaque": false, "https://": false, "https://a.example/#x": false,
 	} {
-		if err := checkURL(url); (err == nil) != ok {
+		if err := CheckURL(url); (err == nil) != ok {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestPeek(t *testing.T) {
+	c := newClock()
+	key := newEd("k1")
+	a := newTestIssuer(t, key)
+	act := map[string]any{"sub": "skill:reporter", "iss": "https://skills.example.com"}
+	got, err := Peek(key.token(nil, a.claims(c.Now(), map[string]any{"act": act, "aud": "anybody"})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exp := c.Now().Add(time.Hour)
+	want := &custos.Principal{Issuer: "https://skills.example.com", Subject: "skill:reporter", Name: "skill:reporter", Groups: []string{"dba"}, Expires: exp,
+		OnBehalfOf: &custos.Principal{Issuer: a.URL, Subject: "u-1", Name: "ana", Expires: exp}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, token := range []string{"", "opaque", key.token(nil, a.claims(c.Now(), map[string]any{"sub": nil}))} {
+		if p, err := Peek(token); CodeOf(err) == "" || p != nil {
+			t.Errorf("%q: %v, %v", token, p, err)
 		}
 	}
 }
