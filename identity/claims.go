@@ -39,7 +39,12 @@ func (is *issuer) principal(claims map[string]any, now time.Time, leeway time.Du
 
 // caller reads who the claims are about and on whose behalf.
 func (is *issuer) caller(claims map[string]any, expires time.Time) (*custos.Principal, *Error) {
-	subject, refusal := is.party(claims, is.URL, is.Kind)
+	act, delegated := claims["act"]
+	kind := is.Kind
+	if delegated {
+		kind = is.SubjectKind
+	}
+	subject, refusal := is.party(claims, is.URL, kind)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -53,8 +58,7 @@ func (is *issuer) caller(claims map[string]any, expires time.Time) (*custos.Prin
 			groups = append(groups, g)
 		}
 	}
-	act, present := claims["act"]
-	if !present {
+	if !delegated {
 		subject.Groups = groups
 		return subject, nil
 	}

@@ -46,13 +46,14 @@ type Issuer struct {
 	// SubjectGroupsClaim, where set, holds in a token with `act` the groups of
 	// the subject; they go to OnBehalfOf.
 	SubjectGroupsClaim string
-	// Kind is the kind of a token's subject. Default: person.
+	// Kind is the kind of a caller who acts for nobody else. Default: person.
 	Kind custos.Kind
-	// ActorKind is the kind of an actor. Default: skill.
-	ActorKind custos.Kind
+	// ActorKind and SubjectKind are, in a token with `act`, the kinds of the
+	// actor and of whom it acts for. Default: skill and person.
+	ActorKind, SubjectKind custos.Kind
 	// KindClaim, where set, names a claim that says the kind, of the subject
-	// in the payload and of an actor inside `act`. Where it is absent, Kind or
-	// ActorKind holds.
+	// in the payload and of an actor inside `act`. Where it is absent, the
+	// kinds above hold.
 	KindClaim string
 	// Kinds maps values of KindClaim to kinds; a value not in it is refused.
 	// Empty: the values are the kinds' own names.
@@ -96,6 +97,9 @@ func (i Issuer) withDefaults() Issuer {
 	if i.ActorKind == "" {
 		i.ActorKind = custos.KindSkill
 	}
+	if i.SubjectKind == "" {
+		i.SubjectKind = custos.KindPerson
+	}
 	if len(i.Kinds) == 0 {
 		i.Kinds = map[string]custos.Kind{}
 		for _, k := range kinds {
@@ -134,7 +138,7 @@ func (i Issuer) Validate() error {
 			add("algorithms: %q is not possible; choose from %v", a, algorithms)
 		}
 	}
-	for _, k := range append([]custos.Kind{i.Kind, i.ActorKind}, sortedKinds(i.Kinds)...) {
+	for _, k := range append([]custos.Kind{i.Kind, i.ActorKind, i.SubjectKind}, sortedKinds(i.Kinds)...) {
 		if !slices.Contains(kinds, k) {
 			add("kind: %q is unknown; choose from %v", k, kinds)
 		}

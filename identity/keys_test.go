@@ -102,6 +102,13 @@ func TestFloodOfUnknownKeysFetchesOnce(t *testing.T) {
 		t.Fatalf("%d fetches after the pause; want 2", n)
 	}
 	mustAccept(t, v, key.token(nil, a.claims(c.Now(), nil)))
+
+	// A wrong signature under a known key id is no reason to ask at all.
+	c.advance(pauseAfterFetch)
+	mustRefuse(t, v, testKey{"k1", "RS256", otherRSA()}.token(nil, a.claims(c.Now(), nil)), Signature)
+	if n := a.fetches.Load(); n != 2 {
+		t.Fatalf("%d fetches after a wrong signature; want 2", n)
+	}
 }
 
 // TestFetchIsShared holds the issuer's answer back until every caller waits.
@@ -260,6 +267,9 @@ func TestBadSources(t *testing.T) {
 			if CodeOf(err) != Unavailable || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.want)) {
 				t.Errorf("got %v; want something on %q", err, test.want)
 			}
+			if n := a.fetches.Load(); n > 1+maxRedirects {
+				t.Errorf("the keys were asked for %d times", n)
+			}
 		})
 	}
 }
@@ -350,6 +360,45 @@ func write(t *testing.T, file string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDiscoveryLeadsElsewhere: a discovery document over TLS may name keys on
+// another host, which then doesn't get the bearer token, but not over plain
+// HTTP.
+func TestDiscoveryLeadsElsewhere(t *testing.T) {
+	c := newClock()
+	key := newEC("k1", "ES256")
+	keys := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := r.Header.Get("Authorization"); h != "" {
+			t.Errorf("another host got the header %q", h)
+		}
+		w.Write(encode(keySetOf(key)))
+	}))
+	t.Cleanup(keys.Close)
+	plain := newTestIssuer(t, key)
+	var jwks string
+	main := httptest.NewTLSServer(nil)
+	t.Cleanup(main.Close)
+	main.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer mine" {
+			t.Error("the issuer's own host did not get the token")
+		}
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, main.URL, jwks)
+	})
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "token")
+	write(t, ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: main.Certificate().Raw}))
+	write(t, token, []byte("mine"))
+	is := Issuer{URL: main.URL, Audiences: []string{"custos"}, CAFile: ca, TokenFile: token}
+	caller := key.token(nil, map[string]any{"iss": main.URL, "aud": "custos", "sub": "u-1", "exp": c.Now().Add(time.Hour).Unix()})
+
+	jwks = keys.URL
+	mustAccept(t, newVerifier(t, c, is), caller)
+	jwks = plain.URL + "/keys"
+	mustRefuse(t, newVerifier(t, c, is), caller, Unavailable)
+	if plain.fetches.Load() > 0 {
+		t.Error("keys were fetched over plain HTTP")
 	}
 }
 

@@ -82,7 +82,10 @@ func TestPrincipal(t *testing.T) {
 		{name: "actor of a listed issuer", change: func(i *Issuer) { i.ActorIssuers = []string{"https://skills.example.com"} },
 			claims: map[string]any{"act": with(skill, "iss", "https://skills.example.com")},
 			want:   custos.Principal{Issuer: "https://skills.example.com", Subject: "skill:reporter", Name: "reporter", Kind: "skill", Groups: []string{"dba"}, OnBehalfOf: ana}},
-		{name: "kinds of actor and subject", change: func(i *Issuer) { i.KindClaim = "kind" }, claims: map[string]any{"act": with(skill, "kind", "workload"), "groups": nil},
+		{name: "fixed kinds of actor and subject", change: func(i *Issuer) { i.Kind, i.ActorKind = custos.KindSkill, custos.KindWorkload },
+			claims: map[string]any{"act": skill, "groups": nil},
+			want:   custos.Principal{Subject: "skill:reporter", Name: "reporter", Kind: "workload", OnBehalfOf: ana}},
+		{name: "kinds of actor and subject by claim", change: func(i *Issuer) { i.KindClaim = "kind" }, claims: map[string]any{"act": with(skill, "kind", "workload"), "groups": nil},
 			want: custos.Principal{Subject: "skill:reporter", Name: "reporter", Kind: "workload", OnBehalfOf: ana}},
 		{name: "the subject's own groups", change: func(i *Issuer) { i.SubjectGroupsClaim = "subject_groups" },
 			claims: map[string]any{"act": skill, "groups": []string{"skills"}, "subject_groups": []string{"dba"}},
@@ -191,6 +194,32 @@ func TestLargeTokenIsAccepted(t *testing.T) {
 	}
 }
 
+// TestUnknownKindIsRefused: a value that nobody mapped is not taken for a
+// person.
+func TestUnknownKindIsRefused(t *testing.T) {
+	c := newClock()
+	key := newEd("k1")
+	a := newTestIssuer(t, key)
+	is := a.issuer()
+	is.KindClaim = "kind"
+	v := newVerifier(t, c, is)
+	for _, kind := range []any{"robot", "Person", "", 7, []string{"person"}} {
+		mustRefuse(t, v, key.token(nil, a.claims(c.Now(), map[string]any{"kind": kind})), Claims)
+		mustRefuse(t, v, key.token(nil, a.claims(c.Now(), map[string]any{"act": map[string]any{"sub": "s", "kind": kind}})), Claims)
+	}
+}
+
+// TestBracketsInStringsAreNotDepth: only real nesting counts.
+func TestBracketsInStringsAreNotDepth(t *testing.T) {
+	c := newClock()
+	key := newEd("k1")
+	a := newTestIssuer(t, key)
+	v := newVerifier(t, c, a.issuer())
+	for _, s := range []string{strings.Repeat("[", 100), `"` + strings.Repeat("{", 100), `\`, `\"` + strings.Repeat("[", 100)} {
+		mustAccept(t, v, key.token(nil, a.claims(c.Now(), map[string]any{"x": s, "y": []string{"[", s}})))
+	}
+}
+
 func TestValidateNamesEverything(t *testing.T) {
 	_, err := New(Options{Issuers: []Issuer{
 		{URL: "http://id.example.com", Algorithms: []string{"none", "HS256", "RS256"}},
@@ -220,7 +249,7 @@ func TestLoopbackMayBePlain(t *testing.T) {
 	for url, ok := range map[string]bool{
 		"http://127.0.0.1:8080": true, "http://[::1]:8080/realm": true, "http://localhost": true, "https://id.example.com/realms/a": true,
 		"http://127.0.0.1.example.com": false, "http://localhost.example.com": false, "http://10.0.0.1": false, "http://0.0.0.0": false, "file:///etc/passwd": false,
-		"https:opaque": false, "https://": false, "https://a.example/#x": false,
+		"https:opaque": false, "https://user@a.example": false, "https://": false, "https://a.example/#x": false,
 	} {
 		if err := CheckURL(url); (err == nil) != ok {
 			t.Errorf("%s: %v", url, err)
