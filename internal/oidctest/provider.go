@@ -264,7 +264,7 @@ func (p *Provider) handler() (http.Handler, error) {
 		},
 	}
 	rand.Read(config.CryptoKey[:]) // never fails: crypto/rand ends the process instead
-	provider, err := op.NewProvider(config, &storage{p}, op.StaticIssuer(p.URL), op.WithAllowInsecure(),
+	provider, err := op.NewProvider(config, &storage{p}, op.StaticIssuer(p.URL), op.WithAllowInsecure(), op.WithCORSOptions(nil),
 		op.WithAccessTokenVerifierOpts(op.WithSupportedAccessTokenSigningAlgorithms("ES256")),
 		op.WithIDTokenHintVerifierOpts(op.WithSupportedIDTokenHintSigningAlgorithms("ES256")))
 	if err != nil {
@@ -277,6 +277,9 @@ func (p *Provider) handler() (http.Handler, error) {
 	mux.Handle("POST /login", interceptor.HandlerFunc(p.login(op.AuthCallbackURL(provider))))
 	mux.HandleFunc("GET /device", p.devicePage)
 	mux.HandleFunc("POST /device", p.approveDevice)
+	// Since nobody is asked for a password, a page of another site must be able
+	// neither to read answers (no CORS) nor to send forms.
+	sameSite := http.NewCrossOriginProtection().Handler(mux)
 	host := strings.TrimPrefix(p.URL, "http://")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A page elsewhere whose name resolves to loopback (DNS rebinding)
@@ -286,7 +289,7 @@ func (p *Provider) handler() (http.Handler, error) {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 256<<10)
-		mux.ServeHTTP(w, r)
+		sameSite.ServeHTTP(w, r)
 	}), nil
 }
 

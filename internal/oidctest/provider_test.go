@@ -202,3 +202,38 @@ func TestPagesAreSafe(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherSitesGetNothing is a page of another site in a browser on this
+// machine, which goes for the device flow.
+func TestOtherSitesGetNothing(t *testing.T) {
+	p := start(t)
+	for _, path := range []string{"/device_authorization", "/device", "/login", "/oauth/token"} {
+		req, err := http.NewRequest(http.MethodPost, p.URL+path, strings.NewReader("client_id="+ClientID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", "https://evil.example")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden || resp.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d, %v", path, resp.StatusCode, resp.Header)
+		}
+	}
+	req, err := http.NewRequest(http.MethodGet, p.URL+"/.well-known/openid-configuration", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", "https://evil.example")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if h := resp.Header.Get("Access-Control-Allow-Origin"); h != "" {
+		t.Errorf("other sites may read answers: %s", h)
+	}
+}
