@@ -16,7 +16,7 @@ import (
 const (
 	maxSubject = 1 << 10  // bytes; OpenID Connect Core has 255, Kubernetes has more
 	maxName    = 256      // bytes
-	maxGroups  = 24 << 10 // bytes of all groups
+	maxGroups  = 24 << 10 // bytes of all groups as JSON: two such lists fit an entry of the ledger
 	maxActors  = 8        // nested actors
 )
 
@@ -202,9 +202,9 @@ func (is *issuer) groups(claims map[string]any, claim string) ([]string, *Error)
 	groups, ok := list(v)
 	total := 0
 	for i, g := range groups {
-		total += len(g)
 		ok = ok && printable(g, maxGroups)
 		groups[i] = is.GroupsPrefix + g
+		total += jsonSize(groups[i])
 	}
 	if !ok {
 		return nil, refuse(Claims, "", "its claim %s is not a list of printable strings", claim)
@@ -213,6 +213,21 @@ func (is *issuer) groups(claims map[string]any, claim string) ([]string, *Error)
 		return nil, refuse(Claims, "have the issuer send only the groups that matter to custos", "its groups have more than %d bytes", maxGroups)
 	}
 	return groups, nil
+}
+
+// jsonSize is how many bytes encoding/json makes of a printable string in an
+// array.
+func jsonSize(s string) int {
+	n := len(s) + len(`"",`)
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '<', '>', '&':
+			n += len(`\u0026`) - 1
+		case '"', '\\':
+			n++
+		}
+	}
+	return n
 }
 
 // lookup finds a claim by name or JSON pointer; nil if it is absent or null.

@@ -8,8 +8,9 @@ import (
 // Code names the check that a token failed.
 type Code string
 
-// The codes. Only Expired and Unavailable may turn out otherwise when the
-// caller tries again, with a new token or a little later.
+// The codes. The same token may do better a little later after UnknownKey (the
+// issuer has just changed its keys), NotYetValid and Unavailable; after the
+// others it never does.
 const (
 	Malformed   Code = "malformed"          // not a compact JWS with a JSON payload, or too large
 	WrongIssuer Code = "unknown-issuer"     // `iss` is no configured issuer
@@ -24,27 +25,25 @@ const (
 )
 
 // Error is why a token was not accepted. Its text names the check and what to
-// do next, and holds no byte of the token: it may go to the caller and to logs.
+// do next. It holds no byte of the token, and not the cause, which may name
+// addresses of the gateway's network: it may go to whoever sent the token.
 type Error struct {
 	Code   Code
 	Reason string // what was found, without a full stop
 	Hint   string // what to do next; empty where nothing can be said
-	Cause  error  // of Unavailable
+	Cause  error  // of Unavailable; it is logged once for each failed fetch
 }
 
 // Error returns the reason and the hint as one line.
 func (e *Error) Error() string {
 	s := "verify token: " + e.Reason
-	if e.Cause != nil {
-		s += ": " + e.Cause.Error()
-	}
 	if e.Hint != "" {
 		s += "; " + e.Hint
 	}
 	return s
 }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause, or nil.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // CodeOf returns the code of an error that Verify gave, or "".

@@ -264,8 +264,12 @@ func TestBadSources(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = v.Verify(context.Background(), key.token(nil, a.claims(c.Now(), nil)))
-			if CodeOf(err) != Unavailable || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.want)) {
-				t.Errorf("got %v; want something on %q", err, test.want)
+			cause := errors.Unwrap(err)
+			if CodeOf(err) != Unavailable || cause == nil || !strings.Contains(cause.Error(), test.want) {
+				t.Fatalf("got %v because of %v; want something on %q", err, cause, test.want)
+			}
+			if strings.Contains(err.Error(), cause.Error()) {
+				t.Errorf("the caller is told the cause: %v", err)
 			}
 			if n := a.fetches.Load(); n > 1+maxRedirects {
 				t.Errorf("the keys were asked for %d times", n)

@@ -220,6 +220,36 @@ func TestBracketsInStringsAreNotDepth(t *testing.T) {
 	}
 }
 
+// TestGroupsFitAnEntry: as many groups as are accepted, of whatever letters,
+// take no more than their limit in a record.
+func TestGroupsFitAnEntry(t *testing.T) {
+	c := newClock()
+	key := newEd("k1")
+	a := newTestIssuer(t, key)
+	is := a.issuer()
+	is.GroupsPrefix = "ci:"
+	v := newVerifier(t, c, is)
+	for _, group := range []string{"g", "<>&", `"\`, strings.Repeat("long", 20), "é€𝄞"} {
+		least, most := 0, 12_000
+		for most-least > 1 {
+			n := (least + most) / 2
+			groups := strings.Fields(strings.Repeat(group+" ", n))
+			p, err := v.Verify(context.Background(), key.token(nil, a.claims(c.Now(), map[string]any{"groups": groups})))
+			if err != nil {
+				most = n
+				continue
+			}
+			least = n
+			if size := len(encode(p.Groups)); size > maxGroups+2 {
+				t.Fatalf("%d groups like %q were accepted: %d bytes of JSON", n, group, size)
+			}
+		}
+		if least < 100 {
+			t.Errorf("only %d groups like %q were accepted", least, group)
+		}
+	}
+}
+
 func TestValidateNamesEverything(t *testing.T) {
 	_, err := New(Options{Issuers: []Issuer{
 		{URL: "http://id.example.com", Algorithms: []string{"none", "HS256", "RS256"}},
