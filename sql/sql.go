@@ -48,8 +48,8 @@ var (
 
 // Limits bounds a Postgres. Zero fields take the default.
 type Limits struct {
-	Instances  int // sandboxes at one time; 2
-	Text       int // bytes of a text; 4 MiB
+	Instances  int // sandboxes at one time, besides one for long texts; 2
+	Text       int // bytes of a text; 1 MiB
 	Statements int // in one text; 10,000
 	Cache      int // bytes of texts and answers kept; 32 MiB
 }
@@ -62,8 +62,14 @@ const maxDepth = 1500
 type Postgres struct {
 	limits Limits
 	parser *libpgquery.Parser
-	cache  *cache
+	// long parses what is longer than longText, one at a time, so that it
+	// does not keep the others waiting.
+	long  *libpgquery.Parser
+	cache *cache
 }
+
+// longText is about a tenth of a second's parsing, in bytes.
+const longText = 16 << 10
 
 // NewPostgres returns a Postgres within limits.
 func NewPostgres(limits Limits) *Postgres {
@@ -73,15 +79,16 @@ func NewPostgres(limits Limits) *Postgres {
 		}
 	}
 	set(&limits.Instances, 2)
-	set(&limits.Text, 4<<20)
+	set(&limits.Text, 1<<20)
 	set(&limits.Statements, 10_000)
 	set(&limits.Cache, 32<<20)
-	return &Postgres{limits: limits, parser: libpgquery.New(limits.Instances), cache: newCache(limits.Cache)}
+	parser := libpgquery.New(limits.Instances)
+	return &Postgres{limits: limits, parser: parser, long: parser.Beside(1), cache: newCache(limits.Cache)}
 }
 
 // Warm makes the parser's sandboxes, which takes about two seconds, so that no
 // caller waits for it. Call it in a goroutine at start.
-func (p *Postgres) Warm() error { return p.parser.Warm() }
+func (p *Postgres) Warm() error { return errors.Join(p.parser.Warm(), p.long.Warm()) }
 
 // Parse says what text does. An error means that it is not known: the text is
 // to be taken for one that writes. Its errors are ErrTooLong, ErrTooDeep,
@@ -122,7 +129,11 @@ func (p *Postgres) Parse(text string) (*Text, error) {
 
 // parse does the work, without the cache.
 func (p *Postgres) parse(text string) (*Text, error) {
-	tree, err := p.parser.Parse(text)
+	parser := p.parser
+	if len(text) > longText {
+		parser = p.long
+	}
+	tree, err := parser.Parse(text)
 	if err != nil {
 		return nil, err
 	}

@@ -176,12 +176,12 @@ func TestLimits(t *testing.T) {
 		"parentheses": "select " + repeat("(", n) + "1" + repeat(")", n),
 		"plus":        "select 1" + repeat("+1", n),
 		"not":         "select " + repeat("not ", n) + "true",
-		"case":        "select " + repeat("case when ", n) + "1" + repeat(" then 1 end", n),
+		"case":        "select " + repeat("case when ", n/4) + "1" + repeat(" then 1 end", n/4),
 		"subquery":    "select " + repeat("(select ", n) + "1" + repeat(")", n),
 		"call":        "select " + repeat("f(1, ", n) + "1" + repeat(")", n),
 		"array":       "select " + repeat("array[", n) + "1" + repeat("]", n),
 		"cast":        "select 1" + repeat("::int", n),
-		"union":       "select 1" + repeat(" union select 1", n),
+		"union":       "select 1" + repeat(" union select 1", n/4),
 		"comment":     repeat("/*", n) + repeat("*/", n) + "select 1",
 		"quoted":      "select " + repeat(`"a" + `, n) + "1",
 		"hidden":      `select E'\'` + repeat("+(", n),
@@ -193,10 +193,10 @@ func TestLimits(t *testing.T) {
 	}
 	// Long is not deep.
 	for name, text := range map[string]string{
-		"list":       "select 1 in (1" + repeat(",1", n) + ")",
-		"rows":       "insert into t values (1, 'a')" + repeat(", (2, 'b')", n/4),
-		"string":     "select '" + repeat("((((+ + not ", n/2) + "'",
-		"statements": repeat("select 1;", 5000),
+		"list":       "select 1 in (1" + repeat(",1", n/5) + ")",
+		"rows":       "insert into t values (1, 'a')" + repeat(", (2, 'b')", n/20),
+		"string":     "select '" + repeat("((((+ + not ", n/20) + "'",
+		"statements": repeat("select 1;", 2000),
 		"dollar":     "select $a$" + repeat("((((", n) + "$a$",
 	} {
 		if _, err := postgres.Parse(text); err != nil {
@@ -242,7 +242,7 @@ func TestCacheOfOthersConstants(t *testing.T) {
 		{"update t set a = -5 where b = 'x'", "update t set a = -123456789 where b = '/* y'"},
 	} {
 		p := NewPostgres(Limits{Instances: 1})
-		p.parser = postgres.parser
+		p.parser = postgres.parser.Beside(1)
 		first, err := p.Parse(pair[0])
 		if err != nil {
 			t.Fatal(err)

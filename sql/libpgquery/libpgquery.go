@@ -37,8 +37,8 @@ const (
 	// An instance that has grown beyond this is not kept: WebAssembly memory
 	// never shrinks.
 	keptMemory = 64 << 20
-	// standardTimeout bounds one call: a megabyte of SQL takes about a second.
-	standardTimeout = 5 * time.Second
+	// standardTimeout bounds one call: a megabyte of SQL takes a few seconds.
+	standardTimeout = 10 * time.Second
 )
 
 // ErrTrap is the error of a text that the parser's sandbox could not finish,
@@ -75,7 +75,16 @@ type program struct {
 
 // New returns a parser of at most n instances, made when they are needed.
 func New(n int) *Parser {
-	p := &Parser{compile: sync.OnceValues(compile), slots: make(chan *instance, n), timeout: standardTimeout}
+	return newParser(n, sync.OnceValues(compile))
+}
+
+// Beside returns a parser of at most n instances more, of the same code.
+func (p *Parser) Beside(n int) *Parser {
+	return newParser(n, p.compile)
+}
+
+func newParser(n int, compile func() (*program, error)) *Parser {
+	p := &Parser{compile: compile, slots: make(chan *instance, n), timeout: standardTimeout}
 	for range n {
 		p.slots <- nil
 	}
@@ -84,8 +93,12 @@ func New(n int) *Parser {
 
 func compile() (*program, error) {
 	ctx := context.Background()
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCloseOnContextDone(true).WithCoreFeatures(api.CoreFeaturesV2|experimental.CoreFeaturesThreads))
+	// Being asked for its end in every loop makes the code about four times
+	// slower, and is what lets Go stop it: code that could not be stopped would
+	// hold up the garbage collector, and with it every session, for as long as
+	// a text takes.
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCloseOnContextDone(true).
+		WithCoreFeatures(api.CoreFeaturesV2|experimental.CoreFeaturesThreads))
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {
 		return nil, err
 	}

@@ -88,8 +88,7 @@ func TestNesting(t *testing.T) {
 
 // What takes too long is ended, and the next caller is served.
 func TestTimeout(t *testing.T) {
-	p := New(1)
-	p.compile = shared.compile
+	p := shared.Beside(1)
 	p.timeout = 1 // nanosecond: any call takes longer
 	if _, err := p.Parse("select 1"); !errors.Is(err, ErrTrap) {
 		t.Errorf("got %v", err)
