@@ -1,0 +1,478 @@
+package recording
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	custos "github.com/custos-gateway/custos"
+)
+
+var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func openStore(t testing.TB) (*Store, string) {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := Open(filepath.Join(dir, "recordings"), filepath.Join(dir, "keys", "recording.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, dir
+}
+
+func start(t testing.TB, s *Store) (*Recording, custos.SessionID) {
+	t.Helper()
+	id := custos.NewSessionID()
+	r, err := s.Start(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, id
+}
+
+func key(t testing.TB, s *Store, id custos.SessionID) *Key {
+	t.Helper()
+	k, err := s.Key(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// write records an answer in pieces and returns what Finish did.
+func write(t testing.TB, r *Recording, entry uint64, pieces ...[]byte) ([]byte, *custos.Digest) {
+	t.Helper()
+	a := r.Answer(entry, t0)
+	for i, p := range pieces {
+		if err := a.Write(t0.Add(time.Duration(i+1)*time.Millisecond), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed, file, err := a.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed, file
+}
+
+func read(k *Key, entry uint64, sealed []byte, file *custos.Digest) ([]byte, error) {
+	var in io.Reader
+	if file == nil {
+		b, err := k.OpenSealed(sealed)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(b)
+	} else {
+		f, err := k.OpenAnswer(entry)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	var all []byte
+	for r, err := range Records(in) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, r.Bytes...)
+	}
+	return all, nil
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	src := rand.NewChaCha8([32]byte{1})
+	src.Read(b)
+	return b
+}
+
+func TestRoundTrip(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	k := key(t, s, id)
+	if !k.Matches(&custos.Opened{Key: r.KeyDigest()}) {
+		t.Error("the key is not the one that was committed to")
+	}
+	entry := uint64(0)
+	rapid.Check(t, func(rt *rapid.T) {
+		entry++
+		var pieces [][]byte
+		var want []byte
+		for range rapid.IntRange(1, 20).Draw(rt, "pieces") {
+			n := rapid.SampledFrom([]int{0, 1, 127, 128, 5000, 33 << 10, 700 << 10}).Draw(rt, "bytes")
+			p := noise(n)
+			if rapid.Bool().Draw(rt, "plain") {
+				p = bytes.Repeat([]byte("row,"), n/4)
+			}
+			pieces = append(pieces, p)
+			want = append(want, p...)
+		}
+		sealed, file := write(t, r, entry, pieces...)
+		if (sealed == nil) == (file == nil) {
+			rt.Fatal("an answer is either sealed or a file")
+		}
+		if file != nil {
+			if err := s.Check(id, entry, *file); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		got, err := read(k, entry, sealed, file)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			rt.Fatalf("%d bytes came back of %d", len(got), len(want))
+		}
+	})
+}
+
+func TestTimes(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	sealed, _ := write(t, r, 1, []byte("a"), []byte("b"))
+	plain, err := key(t, s, id).OpenSealed(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rec, err := range Records(bytes.NewReader(plain)) {
+		if err != nil || rec.After != time.Millisecond {
+			t.Errorf("%q after %v, %v", rec.Bytes, rec.After, err)
+		}
+	}
+}
+
+// Every altered byte of a large answer is found, by its digest without any
+// key and by reading it.
+func TestAlteredFileIsFound(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	k := key(t, s, id)
+	_, file := write(t, r, 1, bytes.Repeat([]byte("row,"), 10<<10), noise(200), noise(70<<10))
+	path := s.Path(id, 1)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter := func(name string, b []byte) {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s.Check(id, 1, *file) == nil {
+			t.Errorf("%s: the digest fits", name)
+		}
+		if _, err := read(k, 1, nil, file); err == nil {
+			t.Errorf("%s: it reads", name)
+		}
+	}
+	for i := 0; i < len(whole); i += 1 + len(whole)/700 {
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 8)
+		alter("a flipped bit", b)
+	}
+	for i := 0; i < len(whole); i += 1 + len(whole)/200 {
+		alter("cut", whole[:i])
+	}
+	alter("added to", append(bytes.Clone(whole), 0))
+	var ends []int
+	for in, at := bytes.NewReader(whole), 0; ; {
+		_, body, err := readChunk(in)
+		if err != nil {
+			break
+		}
+		at += headSize + len(body)
+		ends = append(ends, at)
+	}
+	if len(ends) < 3 {
+		t.Fatalf("%d chunks", len(ends))
+	}
+	for _, e := range ends[:len(ends)-1] {
+		alter("cut between chunks", whole[:e])
+	}
+	alter("chunks swapped", append(append(append([]byte{}, whole[ends[0]:ends[1]]...), whole[:ends[0]]...), whole[ends[1]:]...))
+	os.Remove(path)
+	if s.Check(id, 1, *file) == nil {
+		t.Error("a missing file fits")
+	}
+}
+
+func TestAnotherAnswersFileIsFound(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	_, one := write(t, r, 1, noise(40<<10))
+	_, _ = write(t, r, 2, noise(40<<10))
+	if err := os.Rename(s.Path(id, 2), s.Path(id, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(key(t, s, id), 1, nil, one); err == nil {
+		t.Error("one answer passes for another")
+	}
+}
+
+func TestAlteredInlinePieceIsFound(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	k := key(t, s, id)
+	sealed := r.Seal(nil, []byte("select 1"))
+	for i := range sealed {
+		b := bytes.Clone(sealed)
+		b[i] ^= 0x10
+		if _, err := k.OpenSealed(b); err == nil {
+			t.Errorf("byte %d altered: it opens", i)
+		}
+	}
+	for i := range sealed {
+		if _, err := k.OpenSealed(sealed[:i]); err == nil {
+			t.Errorf("cut to %d: it opens", i)
+		}
+	}
+	other, _ := start(t, s)
+	if _, err := k.OpenSealed(other.Seal(nil, []byte("select 1"))); err == nil {
+		t.Error("another session's piece opens")
+	}
+}
+
+func TestOperationIsTheOneOnRecord(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	op := &custos.Operation{Class: "Query", Text: "select 1"}
+	plain := op.AppendSealed(make([]byte, saltSize))
+	sum := sha256.Sum256(plain)
+	e := &custos.Entry{Submit: &custos.Submitted{Digest: hex.EncodeToString(sum[:]), Verbs: []string{"SELECT"}}}
+	got, err := key(t, s, id).Operation(e, r.Seal(nil, plain))
+	if err != nil || got.Text != "select 1" || got.Verbs[0] != "SELECT" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	plain[0] ^= 1
+	if _, err := key(t, s, id).Operation(e, r.Seal(nil, plain)); err == nil {
+		t.Error("another operation passes for the one on record")
+	}
+}
+
+func TestErase(t *testing.T) {
+	s, dir := openStore(t)
+	r, id := start(t, s)
+	_, keepID := start(t, s)
+	write(t, r, 1, noise(40<<10))
+	secret, err := s.ExportKey(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Erase(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Key(id); !errors.Is(err, ErrErased) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the key of an erased session: %v", err)
+	}
+	key(t, s, keepID)
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if strings.Contains(path, string(id)) {
+			t.Errorf("%s is left", path)
+		}
+		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, secret) {
+			t.Errorf("%s holds the key", path)
+		}
+		return nil
+	})
+}
+
+func TestMasterKey(t *testing.T) {
+	dir := t.TempDir()
+	recordings, path := filepath.Join(dir, "recordings"), filepath.Join(dir, "keys", "recording.key")
+	open := func() (*Store, error) { return Open(recordings, path) }
+	s, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, id := start(t, s)
+	if s, err = open(); err != nil {
+		t.Fatal(err)
+	}
+	key(t, s, id)
+
+	os.Chmod(path, 0o644)
+	if _, err := open(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key that all can read: %v", err)
+	}
+	os.Chmod(path, 0o600)
+	os.WriteFile(path, noise(keySize), 0o600)
+	if s, err = open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Key(id); err == nil {
+		t.Error("another master key opens the session's")
+	}
+	os.WriteFile(path, noise(5), 0o600)
+	if _, err := open(); err == nil {
+		t.Error("a cut master key was taken")
+	}
+	os.Remove(path)
+	if _, err := open(); err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("no master key where recordings are: %v", err)
+	}
+}
+
+// However a crash cuts an answer, what is left is cited and reads up to the
+// cut.
+func TestSalvage(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	k := key(t, s, id)
+	write(t, r, 1, noise(40<<10), noise(70<<10))
+	path := s.Path(id, 1)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n <= len(whole); n += 1 + len(whole)/150 {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			d, err := s.Salvage(id, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Check(id, 1, *d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := read(k, 1, nil, &custos.Digest{})
+		if n < len(whole) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("cut to %d of %d: %d bytes, %v", n, len(whole), len(got), err)
+		}
+	}
+	if d, err := s.Salvage(id, 2); d != nil || err != nil {
+		t.Errorf("no answer: %v, %v", d, err)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	// The kernel's own full device stands where the file would be.
+	a := r.Answer(1, t0)
+	var err error
+	if a.file, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	a.hash = sha256.New()
+	if err := a.Write(t0, noise(100<<10)); err == nil {
+		t.Fatal("a write to a full disk succeeded")
+	}
+	if err := a.Write(t0, []byte("more")); err == nil {
+		t.Error("an answer went on after an error")
+	}
+	if _, file, err := a.Finish(); err == nil || file != nil {
+		t.Error("an incomplete answer was cited")
+	}
+	_ = id
+}
+
+func TestStartRefusesWhatIsNoSession(t *testing.T) {
+	s, _ := openStore(t)
+	for _, id := range []custos.SessionID{"", "x", "../../../../etc/passwd", "aaaaaaaaaaaaaaaaaaaaaaaaa/"} {
+		if _, err := s.Start(id); err == nil {
+			t.Errorf("%q was taken", id)
+		}
+		if err := s.Erase(id); err == nil {
+			t.Errorf("%q was erased", id)
+		}
+	}
+}
+
+func TestIdleRecordingIsSmall(t *testing.T) {
+	s, _ := openStore(t)
+	const n = 500
+	held := make([]*Recording, 0, n)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for range n {
+		r, _ := start(t, s)
+		write(t, r, 1, []byte("answer"))
+		held = append(held, r)
+	}
+	if each := (int64(heap()) - int64(before)) / n; each > 2<<10 {
+		t.Errorf("an idle recording holds %d bytes", each)
+	}
+	runtime.KeepAlive(held)
+}
+
+func TestSealDoesNotAllocate(t *testing.T) {
+	s, _ := openStore(t)
+	r, _ := start(t, s)
+	dst, plain := make([]byte, 0, 512), noise(300)
+	if n := testing.AllocsPerRun(100, func() { r.Seal(dst, plain) }); n > 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte{1, 3, 'a', 'b', 'c'})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, err := range Records(bytes.NewReader(b)) {
+			if err != nil {
+				return
+			}
+		}
+	})
+}
+
+func BenchmarkSeal(b *testing.B) {
+	s, _ := openStore(b)
+	r, _ := start(b, s)
+	dst, plain := make([]byte, 0, 512), noise(300)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Seal(dst, plain)
+	}
+}
+
+func BenchmarkSmallAnswer(b *testing.B) {
+	s, _ := openStore(b)
+	r, _ := start(b, s)
+	p := noise(200)
+	b.ReportAllocs()
+	for b.Loop() {
+		a := r.Answer(1, t0)
+		a.Write(t0, p)
+		a.Finish()
+	}
+}
+
+func BenchmarkLargeAnswer(b *testing.B) {
+	s, _ := openStore(b)
+	r, id := start(b, s)
+	p := bytes.Repeat([]byte("1042\tAda Berg\tada.berg1042@example.com\n"), 400)
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	a := r.Answer(1, t0)
+	for b.Loop() {
+		if err := a.Write(t0, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	a.Finish()
+	os.Remove(s.Path(id, 1))
+}
