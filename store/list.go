@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+)
+
+// ErrNotFound says that there is no such session or operation, or that the
+// viewer may not see it.
+var ErrNotFound = errors.New("not found")
+
+const sessionColumns = `s.entry, s.id, s.caller, s.behalf, s.issuer, s.subject, s.kind, s.groups, s.connection, s.protocol,
+	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations`
+
+const operationColumns = `o.entry, o.session, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
+	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, s.caller, s.behalf, s.connection`
+
+// mine narrows sessions s to the viewer's. The alternatives are looked up by
+// an index each.
+func (c *conditions) mine(v *Viewer) {
+	if v != nil {
+		c.add(`s.entry IN (SELECT entry FROM sessions WHERE issuer = ? AND subject = ?
+			UNION ALL SELECT entry FROM sessions WHERE behalf_issuer = ? AND behalf_subject = ?)`, v.Issuer, v.Subject, v.Issuer, v.Subject)
+	}
+}
+
+// page is how many items a page of f has.
+func (f *Filter) page() int {
+	if f.Limit <= 0 {
+		return 100
+	}
+	return f.Limit
+}
+
+// cursor reads the entry at which the page before ended.
+func (f *Filter) cursor() (int64, bool, error) {
+	if f.Cursor == "" {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseInt(f.Cursor, 10, 64)
+	if err != nil || n < 0 {
+		return 0, false, fmt.Errorf("%w: the cursor is not one that a list gave", ErrQuery)
+	}
+	return n, true, nil
+}
+
+// Sessions lists sessions, the newest first, and the cursor of the next page;
+// empty: there is none. A page costs the same however many sessions there are.
+func (x *Index) Sessions(ctx context.Context, f Filter) ([]Session, string, error) {
+	query, args, err := sessionsQuery(&f)
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := collect(ctx, x.read, scanSession, query, args)
+	if err != nil {
+		return nil, "", fmt.Errorf("list sessions: %w", err)
+	}
+	items, next := cut(items, f.page(), func(s *Session) uint64 { return s.Opened })
+	return items, next, nil
+}
+
+func sessionsQuery(f *Filter) (string, []any, error) {
+	var c conditions
+	if f.Caller != "" {
+		c.add("(s.caller = ? OR s.subject = ? OR s.behalf = ? OR s.behalf_subject = ?)", f.Caller, f.Caller, f.Caller, f.Caller)
+	}
+	if f.Connection != "" {
+		c.add("s.connection = ?", f.Connection)
+	}
+	if !f.Since.IsZero() {
+		c.add("s.started >= ?", f.Since.UnixMicro())
+	}
+	if !f.Until.IsZero() {
+		c.add("s.started < ?", f.Until.UnixMicro())
+	}
+	after, given, err := f.cursor()
+	if err != nil {
+		return "", nil, err
+	}
+	if given {
+		c.add("s.entry < ?", after)
+	}
+	c.mine(f.Viewer)
+	return "SELECT " + sessionColumns + " FROM sessions s" + c.where() + " ORDER BY s.entry DESC LIMIT ?", append(c.args, f.page()+1), nil
+}
+
+// Session returns one session, if the filter's viewer may see it.
+func (x *Index) Session(ctx context.Context, id custos.SessionID, f Filter) (*Session, error) {
+	var c conditions
+	c.add("s.id = ?", string(id))
+	c.mine(f.Viewer)
+	items, err := collect(ctx, x.read, scanSession, "SELECT "+sessionColumns+" FROM sessions s"+c.where(), c.args)
+	if err != nil {
+		return nil, fmt.Errorf("look up session: %w", err)
+	}
+	if len(items) == 0 {
+		return nil, ErrNotFound
+	}
+	return &items[0], nil
+}
+
+// Operations lists a session's operations, the oldest first.
+func (x *Index) Operations(ctx context.Context, id custos.SessionID, f Filter) ([]Operation, string, error) {
+	after, given, err := f.cursor()
+	if err != nil {
+		return nil, "", err
+	}
+	if !given {
+		after = -1
+	}
+	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
+		" FROM operations o JOIN sessions s ON s.id = o.session WHERE o.session = ? AND o.entry > ? ORDER BY o.entry LIMIT ?", []any{string(id), after, f.page() + 1})
+	if err != nil {
+		return nil, "", fmt.Errorf("list operations: %w", err)
+	}
+	items, next := cut(items, f.page(), func(o *Operation) uint64 { return o.Entry })
+	return items, next, nil
+}
+
+// Operation returns the operation of one entry of a session.
+func (x *Index) Operation(ctx context.Context, id custos.SessionID, entry uint64) (*Operation, error) {
+	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
+		" FROM operations o JOIN sessions s ON s.id = o.session WHERE o.session = ? AND o.entry = ?", []any{string(id), int64(entry)})
+	if err != nil {
+		return nil, fmt.Errorf("look up operation: %w", err)
+	}
+	if len(items) == 0 {
+		return nil, ErrNotFound
+	}
+	return &items[0], nil
+}
+
+// Search lists the operations that a query finds, the newest first. In the
+// query, words and "phrases" are looked for in statements and parameters;
+// FIELD:VALUE narrows by who, connection, table, verb, session, effect,
+// outcome, rule, since and until; a - before any of them means its opposite.
+func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, error) {
+	query, args, err := searchQuery(&f, time.Now())
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := collect(ctx, x.read, scanOperation, query, args)
+	if err != nil {
+		return nil, "", fmt.Errorf("search: %w", err)
+	}
+	items, next := cut(items, f.page(), func(o *Operation) uint64 { return o.Entry })
+	return items, next, nil
+}
+
+func searchQuery(f *Filter, now time.Time) (string, []any, error) {
+	var c conditions
+	if err := c.query(f.Query, now); err != nil {
+		return "", nil, err
+	}
+	if f.Caller != "" {
+		c.add("? IN (s.caller, s.subject, s.behalf, s.behalf_subject)", f.Caller)
+	}
+	if f.Connection != "" {
+		c.add("s.connection = ?", f.Connection)
+	}
+	if !f.Since.IsZero() {
+		c.add("o.at >= ?", f.Since.UnixMicro())
+	}
+	if !f.Until.IsZero() {
+		c.add("o.at < ?", f.Until.UnixMicro())
+	}
+	after, given, err := f.cursor()
+	if err != nil {
+		return "", nil, err
+	}
+	if given {
+		c.add("o.entry < ?", after)
+	}
+	c.mine(f.Viewer)
+	return "SELECT " + operationColumns + " FROM operations o JOIN sessions s ON s.id = o.session" + c.where() + " ORDER BY o.entry DESC LIMIT ?",
+		append(c.args, f.page()+1), nil
+}
+
+// cut takes the item more than a page that was asked for as the sign that
+// there is a next page.
+func cut[T any](items []T, page int, entry func(*T) uint64) ([]T, string) {
+	if len(items) <= page {
+		return items, ""
+	}
+	items = items[:page]
+	return items, strconv.FormatUint(entry(&items[page-1]), 10)
+}
+
+func collect[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, query string, args []any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []T{}
+	for rows.Next() {
+		var item T
+		if err := scan(rows, &item); err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, rows.Err()
+}
+
+func scanSession(rows *sql.Rows, s *Session) error {
+	var groups sql.NullString
+	var started int64
+	var ended sql.NullInt64
+	if err := rows.Scan(&s.Opened, &s.ID, &s.Caller, &s.OnBehalfOf, &s.Issuer, &s.Subject, &s.Kind, &groups, &s.Connection, &s.Protocol,
+		&s.Client, &started, &ended, &s.State, &s.Reason, &s.Rule, &s.Operations); err != nil {
+		return err
+	}
+	s.StartedAt = time.UnixMicro(started).UTC()
+	if ended.Valid {
+		at := time.UnixMicro(ended.Int64).UTC()
+		s.EndedAt = &at
+	}
+	return words(groups, &s.Groups)
+}
+
+func scanOperation(rows *sql.Rows, o *Operation) error {
+	var params, verbs, objects sql.NullString
+	var at int64
+	if err := rows.Scan(&o.Entry, &o.Session, &at, &o.Class, &o.Text, &params, &verbs, &objects, &o.Writes, &o.Effect, &o.Rule,
+		&o.Policy, &o.Outcome, &o.Code, &o.Rows, &o.Bytes, &o.Masked, &o.Settled, &o.Caller, &o.OnBehalfOf, &o.Connection); err != nil {
+		return err
+	}
+	o.At = time.UnixMicro(at).UTC()
+	return errors.Join(words(params, &o.Params), words(verbs, &o.Verbs), words(objects, &o.Objects))
+}
+
+// words reads what list wrote.
+func words(s sql.NullString, to *[]string) error {
+	if !s.Valid {
+		return nil
+	}
+	return json.Unmarshal([]byte(s.String), to)
+}
