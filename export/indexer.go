@@ -1,0 +1,129 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/ledger"
+	"github.com/custos-gateway/custos/recording"
+	"github.com/custos-gateway/custos/store"
+)
+
+// Indexer keeps the search index up with the ledger. The index holds nothing
+// of its own: where it is behind, or new, it reads on from where it is.
+type Indexer struct {
+	Ledger     *ledger.Log
+	Recordings *recording.Store
+	Index      *store.Index
+	Logger     *slog.Logger
+}
+
+// batch is how many entries are put into the index as one transaction.
+const batch = 512
+
+// retry is how long to wait after an error, such as of a full disk.
+const retry = time.Second
+
+// Run follows the ledger until ctx ends. An entry that can't be unsealed is
+// indexed by what its leaf says, and logged: one damaged recording does not
+// keep the rest from being found.
+//
+// Only durable entries are indexed, so that no loss of power leaves an index
+// of what the ledger does not have.
+func (x *Indexer) Run(ctx context.Context) error {
+	next, err := x.start()
+	if err != nil {
+		return fmt.Errorf("index ledger: %w", err)
+	}
+	for ctx.Err() == nil {
+		size, err := x.Ledger.Wait(ctx, next)
+		if err == nil {
+			err = x.Ledger.Durable(size - 1)
+		}
+		if err == nil {
+			next, err = x.take(ctx, next, size)
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		x.Logger.Error("index ledger: try again in a while", "next", next, "cause", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+	}
+	return nil
+}
+
+// start returns the first entry that is not indexed. An index that is ahead
+// of the ledger is of another one, and made anew.
+func (x *Indexer) start() (uint64, error) {
+	next, err := x.Index.Next()
+	if err == nil && next > x.Ledger.Size() {
+		x.Logger.Warn("rebuild index: it knows entries that the ledger does not have", "index", next, "ledger", x.Ledger.Size())
+		next, err = 0, x.Index.Reset()
+	}
+	return next, err
+}
+
+// CaughtUp returns when all entries that are in the ledger now are indexed.
+func (x *Indexer) CaughtUp(ctx context.Context) error {
+	return x.Index.Wait(ctx, x.Ledger.Size())
+}
+
+// take indexes the entries from next up to size, in batches.
+func (x *Indexer) take(ctx context.Context, next, size uint64) (uint64, error) {
+	items := make([]store.Item, 0, batch)
+	keys := map[custos.SessionID]*recording.Key{}
+	flush := func() error {
+		if err := x.Index.Apply(items); err != nil {
+			return err
+		}
+		next += uint64(len(items))
+		items = items[:0]
+		return ctx.Err()
+	}
+	err := x.Ledger.Scan(next, size, func(index uint64, leaf, attachment []byte) error {
+		item, err := x.item(keys, index, leaf, attachment)
+		if err != nil {
+			return err
+		}
+		if items = append(items, item); len(items) == batch {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil && len(items) > 0 {
+		err = flush()
+	}
+	return next, err
+}
+
+// item unseals what the index has to know of an entry.
+func (x *Indexer) item(keys map[custos.SessionID]*recording.Key, index uint64, leaf, attachment []byte) (store.Item, error) {
+	e, err := custos.ParseEntry(leaf)
+	if err != nil {
+		return store.Item{}, fmt.Errorf("entry %d: %w", index, err)
+	}
+	item := store.Item{Index: index, Entry: e}
+	if e.Kind != custos.EntrySubmitted {
+		return item, nil
+	}
+	key := keys[e.Session]
+	if key == nil {
+		key, err = x.Recordings.Key(e.Session)
+		keys[e.Session] = key
+	}
+	if err == nil {
+		item.Operation, err = key.Operation(e, attachment)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		x.Logger.Error("index operation without its text", "entry", index, "session", e.Session, "cause", err)
+	}
+	return item, nil
+}
