@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/ledger"
+	"github.com/custos-gateway/custos/recording"
+	"github.com/custos-gateway/custos/store"
+)
+
+// Login is what a client must know to get a token: it is public, and served
+// at /.well-known/custos.
+type Login struct {
+	Issuer   string   `json:"issuer"`
+	ClientID string   `json:"client_id"`
+	Audience string   `json:"audience"`
+	Scopes   []string `json:"scopes"`
+}
+
+// Sessions are the open sessions.
+type Sessions interface {
+	// Stop ends one with a cause, and reports whether it was open.
+	Stop(id custos.SessionID, cause error) bool
+}
+
+// Evidence writes a bundle of evidence on sessions, as a gzipped tar. It puts
+// the export on record, by whom, before it writes a byte.
+type Evidence func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error
+
+// Config is what the API is made of. Every field but Ready is required.
+type Config struct {
+	Identifier gate.Identifier
+	Ledger     *ledger.Log
+	Recordings *recording.Store
+	Index      *store.Index
+	// Tiles is the ledger's folder.
+	Tiles    fs.FS
+	Sessions Sessions
+	// Roles are the roles in force.
+	Roles func() config.Roles
+	// Renderers turn recorded answers into events, by protocol.
+	Renderers map[string]custos.Renderer
+	Evidence  Evidence
+	// Login is what clients are told to log in with.
+	Login func() Login
+	// Ready says why the gateway can't serve, if it can't.
+	Ready  func() error
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+type server struct {
+	Config
+	mux *http.ServeMux
+}
+
+// New returns the API's handler, or says what it lacks.
+func New(c Config) (http.Handler, error) {
+	for name, missing := range map[string]bool{
+		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "roles": c.Roles == nil,
+		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
+	} {
+		if missing {
+			return nil, fmt.Errorf("make api: no %s", name)
+		}
+	}
+	s := &server{Config: c, mux: http.NewServeMux()}
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.mux.HandleFunc("GET /.well-known/custos", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Login()) })
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /api/v1/whoami":                                  s.whoami,
+		"GET /api/v1/sessions":                                s.listSessions,
+		"GET /api/v1/sessions/{id}":                           s.showSession,
+		"GET /api/v1/sessions/{id}/operations":                s.listOperations,
+		"GET /api/v1/sessions/{id}/operations/{entry}/answer": s.answer,
+		"GET /api/v1/sessions/{id}/replay":                    s.replay,
+		"GET /api/v1/sessions/{id}/tail":                      s.tail,
+		"POST /api/v1/sessions/{id}/stop":                     s.stop,
+		"GET /api/v1/search":                                  s.search,
+		"GET /api/v1/evidence":                                s.evidence,
+		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,
+		"GET /api/v1/ledger/prove":                            s.prove,
+		"GET /api/v1/ledger/entries":                          s.entries,
+		"GET /api/v1/ledger/tile/{path...}":                   s.tile,
+	} {
+		s.mux.HandleFunc(pattern, s.authenticated(s.handle(h)))
+	}
+	return http.HandlerFunc(s.serve), nil
+}
+
+// Sizes and times of requests. Streams may last; each piece of one must be
+// taken within writeTimeout.
+const (
+	maxBody      = 64 << 10
+	writeTimeout = 30 * time.Second
+)
+
+// serve sets what holds for every answer.
+func (s *server) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Strict-Transport-Security", "max-age=31536000")
+	h.Set("X-Content-Type-Options", "nosniff")
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	extend(w)
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		writeProblem(w, notFound())
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// extend gives the client writeTimeout more to take what comes.
+func extend(w http.ResponseWriter) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // without one in tests: no deadline
+}
+
+// handle answers with the error of h, unless its answer has begun.
+func (s *server) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil || errors.Is(err, errBegun) {
+			return
+		}
+		if p, ok := errors.AsType[*Problem](err); ok {
+			writeProblem(w, p)
+			return
+		}
+		s.Logger.Error("serve request", "path", r.URL.Path, "cause", err)
+		writeProblem(w, problem(http.StatusInternalServerError, "the gateway failed to answer; its log says why"))
+	}
+}
+
+// errBegun is the error of an answer that began, and ended with a line that
+// says so.
+var errBegun = errors.New("the answer has begun")
+
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.Ready != nil {
+		if err := s.Ready(); err != nil {
+			s.Logger.Warn("not ready", "cause", err)
+			writeProblem(w, problem(http.StatusServiceUnavailable, "the gateway is not ready; its log says why"))
+			return
+		}
+	}
+	io.WriteString(w, "ready\n")
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return fmt.Errorf("%w: %w", errBegun, err)
+	}
+	return nil
+}
+
+// WhoAmI is who the gateway takes a token's bearer for.
+type WhoAmI struct {
+	custos.Principal
+	// Roles are the caller's on the gateway: admin, reviewer, auditor.
+	Roles []string `json:"roles"`
+}
+
+func (s *server) whoami(w http.ResponseWriter, r *http.Request) error {
+	p := caller(r.Context())
+	return writeJSON(w, WhoAmI{*p, s.rolesOf(p)})
+}
