@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"sync/atomic"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/policy"
+	"github.com/custos-gateway/custos/vault"
+)
+
+// rules is what a configuration sets and a reload replaces, all at once: a
+// session opened before a reload is judged by what is in force now.
+type rules struct {
+	config      *config.Config
+	digest      string
+	connections map[string]*custos.Connection
+	policy      *policy.Policy
+	vault       *vault.Vault
+}
+
+func newRules(c *config.Config) *rules {
+	sum := sha256.Sum256(c.Raw)
+	r := &rules{config: c, digest: hex.EncodeToString(sum[:]), connections: map[string]*custos.Connection{}}
+	r.policy = policy.New(r.digest[:12])
+	for _, target := range c.Targets() {
+		r.connections[target.Name] = target
+	}
+	sources := map[string]vault.Source{}
+	for _, conn := range c.Connections {
+		sources[conn.Name] = vault.Source{Username: conn.Credential.Username, Env: conn.Credential.Password.Env, File: conn.Credential.Password.File}
+	}
+	r.vault = vault.New(sources)
+	return r
+}
+
+// inForce is the gate's view of the rules in force.
+type inForce struct{ atomic.Pointer[rules] }
+
+func (f *inForce) Connection(name string) (*custos.Connection, bool) {
+	c, ok := f.Load().connections[name]
+	return c, ok
+}
+
+func (f *inForce) Enter(p *custos.Principal, c *custos.Connection) custos.Decision {
+	return f.Load().policy.Enter(p, c)
+}
+
+func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Operation) custos.Decision {
+	r := f.Load()
+	// The session holds the connection as it was when it was opened.
+	now, ok := r.connections[c.Name]
+	if !ok {
+		now = &custos.Connection{Name: c.Name, Protocol: c.Protocol}
+	}
+	return r.policy.Judge(p, now, op)
+}
+
+func (f *inForce) Lend(ctx context.Context, c *custos.Connection) (custos.Credential, error) {
+	return f.Load().vault.Lend(ctx, c)
+}
+
+// dialer reaches targets from the gateway itself.
+type dialer struct{ net.Dialer }
+
+func (d *dialer) Dial(ctx context.Context, c *custos.Connection) (net.Conn, error) {
+	return d.DialContext(ctx, "tcp", c.Address)
+}
+
+func newDialer() *dialer {
+	return &dialer{net.Dialer{Timeout: 15 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}}
+}

@@ -1,0 +1,353 @@
+// Package server wires the rooms together: what is started in which order,
+// what is listened on, and how it stops.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/identity"
+)
+
+// Protocol is one way in that is not HTTP.
+type Protocol struct {
+	Name string
+	// Address picks the protocol's address from the configuration; empty:
+	// it is not listened on.
+	Address func(*config.Config) string
+	// New makes what serves a listener until its context ends.
+	New func(Front) Service
+	// Render shows recorded answers.
+	Render custos.Renderer
+}
+
+// Service accepts callers on a listener until ctx ends. It returns when the
+// last of them is gone.
+type Service interface {
+	Serve(ctx context.Context, l net.Listener) error
+}
+
+// Front is what a protocol's client side is made of.
+type Front struct {
+	Gate           *gate.Gate
+	Dialer         gate.Dialer
+	TLS            *tls.Config
+	PreAuthTimeout time.Duration
+	IdleTimeout    time.Duration
+	Logger         *slog.Logger
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	ConfigPath string
+	Protocols  []Protocol
+	Logger     *slog.Logger
+	Now        func() time.Time
+}
+
+// names lists the protocols that a connection may have.
+func (o *Options) names() []string {
+	var names []string
+	for _, p := range o.Protocols {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// Server is a gateway that is ready to serve.
+type Server struct {
+	Options
+	config   *config.Config
+	inForce  *inForce
+	house    *house
+	verifier *identity.Verifier
+	gate     *gate.Gate
+	dialer   gate.Dialer
+	space    *space
+	tls      *tls.Config
+	web      http.Handler
+
+	listeners []listener
+}
+
+type listener struct {
+	net.Listener
+	serve func(context.Context, net.Listener) error
+}
+
+// stopTimeout bounds how long sessions may take to end when the gateway stops.
+const stopTimeout = 10 * time.Second
+
+// Open takes everything into use, in an order in which each step stands on
+// the one before: the data folder's lock, the keys, the ledger, the
+// recordings, the index; then what a crash left open is closed, the
+// configuration in force is put on record, and the addresses are taken. A
+// crash in it leaves nothing that the next Open does not find and finish.
+func Open(o Options) (*Server, error) {
+	c, err := config.Load(o.ConfigPath, config.Options{Protocols: o.names()})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range c.Warnings {
+		o.Logger.Warn(w.Error())
+	}
+	s := &Server{Options: o, config: c, inForce: new(inForce), dialer: newDialer()}
+	s.inForce.Store(newRules(c))
+	if s.house, err = openHouse(c, o.Logger, o.Now); err != nil {
+		return nil, err
+	}
+	if err := s.start(); err != nil {
+		s.house.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) start() error {
+	c := s.config
+	s.space = &space{dir: c.DataDir, floor: func(total uint64) (uint64, uint64) {
+		free := s.inForce.Load().config.Limits.FreeSpace
+		return free.Sessions.Of(total), free.Operations.Of(total)
+	}}
+	s.space.look()
+	var err error
+	if s.verifier, err = identity.New(identity.Options{Issuers: issuers(c), Now: s.Now, Logger: s.Logger}); err != nil {
+		return err
+	}
+	if s.gate, err = gate.New(gate.Config{
+		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: s.verifier,
+		Policy: s.inForce, Vault: s.inForce, Dialer: s.dialer, Directory: s.inForce, Space: s.space,
+		Logger: s.Logger, Now: s.Now, Sessions: c.Limits.Sessions, SessionsPerCaller: c.Limits.SessionsPerCaller,
+		TokenGrace: time.Duration(c.Limits.TokenGrace),
+	}); err != nil {
+		return err
+	}
+	if s.tls, err = serverTLS(c, s.Now); err != nil {
+		return err
+	}
+	if s.web, err = s.api(); err != nil {
+		return err
+	}
+	if err := s.recordConfig(); err != nil {
+		return err
+	}
+	if err := s.house.keep(&custos.Entry{Kind: custos.EntryStarted, Note: &custos.Note{Text: "custos serve"}}, nil); err != nil {
+		return err
+	}
+	return s.listen()
+}
+
+// recordConfig puts the configuration in force on record, the file beside it.
+func (s *Server) recordConfig() error {
+	r := s.inForce.Load()
+	return s.house.keep(&custos.Entry{Kind: custos.EntryConfig, Note: &custos.Note{Text: filepath.Base(s.ConfigPath), Digest: r.digest}}, r.config.Raw)
+}
+
+func issuers(c *config.Config) []identity.Issuer {
+	var all []identity.Issuer
+	for _, i := range c.Issuers {
+		issuer := identity.Issuer{URL: i.URL, Audiences: []string{i.Audience}, GroupsClaim: i.GroupsClaim, Kind: custos.Kind(i.Kind),
+			KindClaim: i.KindClaim, Algorithms: i.Algorithms, JWKSURL: i.JWKSURL, CAFile: i.CAFile}
+		if i.NameClaim != "" {
+			issuer.NameClaims = []string{i.NameClaim, "name", "email"}
+		}
+		all = append(all, issuer)
+	}
+	return all
+}
+
+// listen takes every configured address.
+func (s *Server) listen() error {
+	take := func(address string, serve func(context.Context, net.Listener) error) error {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("listen: %w; another gateway may be running, or choose another address in listen", err)
+		}
+		s.listeners = append(s.listeners, listener{l, serve})
+		return nil
+	}
+	for _, p := range s.Protocols {
+		address := p.Address(s.config)
+		if address == "" {
+			continue
+		}
+		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
+			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout)})
+		if err := take(address, front.Serve); err != nil {
+			return err
+		}
+	}
+	if s.config.Listen.HTTPS != "" {
+		return take(s.config.Listen.HTTPS, s.serveHTTPS)
+	}
+	return nil
+}
+
+// Addresses returns what is listened on, in the order of the table of
+// protocols, HTTPS last.
+func (s *Server) Addresses() []net.Addr {
+	var all []net.Addr
+	for _, l := range s.listeners {
+		all = append(all, l.Addr())
+	}
+	return all
+}
+
+// Serve serves until ctx ends or a listener fails, then stops in order: no new
+// callers, the sessions' ends on record, a last entry, a last checkpoint.
+func (s *Server) Serve(ctx context.Context) error {
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group errgroup.Group
+	for _, l := range s.listeners {
+		group.Go(func() error {
+			defer cancel()
+			if err := l.serve(work, l.Listener); err != nil && work.Err() == nil {
+				return fmt.Errorf("serve %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return s.house.follow(work) })
+	group.Go(func() error { s.tend(work); return nil })
+	<-work.Done()
+	s.gate.Shutdown()
+	err := wait(&group, stopTimeout)
+	stopped := s.house.keep(&custos.Entry{Kind: custos.EntryStopped}, nil)
+	return errors.Join(err, stopped, s.house.Close())
+}
+
+func wait(group *errgroup.Group, timeout time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- group.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(timeout):
+		return errors.New("stop: some sessions did not end in time; the next start closes them")
+	}
+}
+
+// Close gives up a server that was opened and is not to serve.
+func (s *Server) Close() error {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	return s.house.Close()
+}
+
+// tend looks after the disk and the configuration file until ctx ends.
+func (s *Server) tend(ctx context.Context) {
+	disk := time.NewTicker(time.Second)
+	defer disk.Stop()
+	file := time.NewTicker(2 * time.Second)
+	defer file.Stop()
+	changed := make(chan struct{}, 1)
+	notify := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	go config.Watch(ctx, s.ConfigPath, s.config, file.C, notify)
+	hangup := onHangup(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-disk.C:
+			s.space.look()
+		case <-changed:
+			s.reload()
+		case <-hangup:
+			s.reload()
+		}
+	}
+}
+
+// reload takes the changed file into force, or keeps what is in force and says
+// why. The new configuration is on record before it judges anything.
+func (s *Server) reload() {
+	c, err := config.Load(s.ConfigPath, config.Options{Protocols: s.names()})
+	if err != nil {
+		s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
+		return
+	}
+	before := s.inForce.Load()
+	next := newRules(c)
+	if next.digest == before.digest {
+		return
+	}
+	if c.DataDir != before.config.DataDir || c.Listen != before.config.Listen {
+		s.Logger.Warn("reload configuration: listen and data_dir take effect at the next start")
+	}
+	for _, i := range issuers(c) {
+		if err := i.Validate(); err != nil {
+			s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
+			return
+		}
+	}
+	entry := &custos.Entry{Kind: custos.EntryConfig, Note: &custos.Note{Text: filepath.Base(s.ConfigPath), Digest: next.digest}}
+	if err := s.house.keep(entry, c.Raw); err != nil {
+		s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
+		return
+	}
+	if err := s.verifier.Reload(issuers(c)); err != nil {
+		s.Logger.Error("reload configuration: the issuers of the old one stay in force", "cause", err)
+	}
+	s.inForce.Store(next)
+	s.Logger.Info("configuration reloaded", "version", next.digest[:12])
+}
+
+func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {
+	web := &http.Server{
+		Handler:           s.web,
+		TLSConfig:         s.tls,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    128 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() {
+		late, cancel := context.WithTimeout(context.Background(), stopTimeout/2)
+		defer cancel()
+		if web.Shutdown(late) != nil {
+			web.Close()
+		}
+	})
+	defer stop()
+	if err := web.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// makeDir makes a folder that only its owner may enter, or refuses one that
+// others may.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at data folder: %w", err)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("open data folder %s: others may enter it (mode %04o); run: chmod 700 %s", dir, st.Mode().Perm(), dir)
+	}
+	return nil
+}

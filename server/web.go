@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/api"
+	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/export"
+	"github.com/custos-gateway/custos/internal/tlsca"
+	"github.com/custos-gateway/custos/store"
+)
+
+// serverTLS is how the gateway shows itself to callers: with the configured
+// certificate, read anew when its file changes, or with one of its own CA.
+func serverTLS(c *config.Config, now func() time.Time) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLS != nil {
+		pair := &keyPair{certificate: c.TLS.Certificate, key: c.TLS.Key}
+		if _, err := pair.get(nil); err != nil {
+			return nil, err
+		}
+		t.GetCertificate = pair.get
+		return t, nil
+	}
+	ca, err := tlsca.Load(filepath.Join(c.DataDir, "tls"), hosts(c), now)
+	if err != nil {
+		return nil, err
+	}
+	t.GetCertificate = ca.GetCertificate
+	return t, nil
+}
+
+// hosts are the names that the private CA vouches for: the host's own, and
+// those of the addresses that are listened on.
+func hosts(c *config.Config) []string {
+	var names []string
+	if name, err := os.Hostname(); err == nil && name != "" {
+		names = append(names, name)
+	}
+	for _, address := range []string{c.Listen.HTTPS, c.Listen.Postgres} {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
+			if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+				names = append(names, host)
+			}
+		}
+	}
+	return names
+}
+
+// api is what is served over HTTPS.
+func (s *Server) api() (http.Handler, error) {
+	render := map[string]custos.Renderer{}
+	for _, p := range s.Protocols {
+		render[p.Name] = p.Render
+	}
+	bundles := &export.Evidence{Ledger: s.house.ledger, Recordings: s.house.recordings, Tiles: os.DirFS(filepath.Join(s.house.dir, "ledger")),
+		PublicKey: s.house.publicKey, TempDir: s.house.temp(), Now: s.Now}
+	return api.New(api.Config{
+		Identifier: s.verifier, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
+		Roles:     func() config.Roles { return s.inForce.Load().config.Roles },
+		Renderers: render,
+		Evidence: func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error {
+			return s.evidence(ctx, bundles, w, export.Selection{By: by, Sessions: sessions, Sealed: sealed})
+		},
+		Login: s.login, Ready: s.ready, Logger: s.Logger, Now: s.Now,
+	})
+}
+
+// evidence writes a bundle on sessions, which the index finds.
+func (s *Server) evidence(ctx context.Context, bundles *export.Evidence, w io.Writer, selection export.Selection) error {
+	for i, id := range selection.Sessions {
+		session, err := s.house.index.Session(ctx, id, store.Filter{})
+		if err != nil {
+			return err
+		}
+		if i == 0 || session.Opened < selection.From {
+			selection.From = session.Opened
+		}
+	}
+	return bundles.Write(ctx, w, selection)
+}
+
+// login is what callers are told to log in with: the first issuer that has a
+// public client for it.
+func (s *Server) login() api.Login {
+	for _, i := range s.inForce.Load().config.Issuers {
+		if i.ClientID != "" {
+			return api.Login{Issuer: i.URL, ClientID: i.ClientID, Audience: i.Audience, Scopes: []string{"openid", "profile", "offline_access"}}
+		}
+	}
+	return api.Login{}
+}
+
+// ready says why the gateway can't serve, if it can't.
+func (s *Server) ready() error {
+	return errors.Join(s.house.ledger.Healthy(), s.space.ForSession())
+}
