@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -21,6 +22,9 @@ type Indexer struct {
 	Recordings *recording.Store
 	Index      *store.Index
 	Logger     *slog.Logger
+
+	once   sync.Once
+	failed error // of start
 }
 
 // batch is how many entries are put into the index as one transaction.
@@ -36,7 +40,14 @@ const retry = time.Second
 // Only durable entries are indexed, so that no loss of power leaves an index
 // of what the ledger does not have.
 func (x *Indexer) Run(ctx context.Context) error {
-	next, err := x.start()
+	err := x.start(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	var next uint64
+	if err == nil {
+		next, err = x.Index.Next()
+	}
 	if err != nil {
 		return fmt.Errorf("index ledger: %w", err)
 	}
@@ -60,19 +71,47 @@ func (x *Indexer) Run(ctx context.Context) error {
 	return nil
 }
 
-// start returns the first entry that is not indexed. An index that is ahead
-// of the ledger is of another one, and made anew.
-func (x *Indexer) start() (uint64, error) {
+// start makes the index anew if it is of another ledger, such as of one that
+// was restored from a backup since. It does so once.
+func (x *Indexer) start(ctx context.Context) error {
+	x.once.Do(func() {
+		ours, err := x.ours(ctx)
+		if err == nil && !ours {
+			x.Logger.Warn("rebuild index: it is of another ledger, or of another state of it")
+			err = x.Index.Reset()
+		}
+		x.failed = err
+	})
+	return x.failed
+}
+
+// ours reports whether the index is of this ledger: not ahead of it, and with
+// its newest session where the ledger has it.
+func (x *Indexer) ours(ctx context.Context) (bool, error) {
 	next, err := x.Index.Next()
-	if err == nil && next > x.Ledger.Size() {
-		x.Logger.Warn("rebuild index: it knows entries that the ledger does not have", "index", next, "ledger", x.Ledger.Size())
-		next, err = 0, x.Index.Reset()
+	if err != nil || next > x.Ledger.Size() {
+		return false, err
 	}
-	return next, err
+	newest, _, err := x.Index.Sessions(ctx, store.Filter{Limit: 1})
+	if err != nil || len(newest) == 0 {
+		return true, err
+	}
+	if newest[0].Opened >= x.Ledger.Size() {
+		return false, nil
+	}
+	leaf, _, err := x.Ledger.Read(newest[0].Opened)
+	if err != nil {
+		return false, err
+	}
+	e, err := custos.ParseEntry(leaf)
+	return err == nil && e.Opened != nil && e.Session == newest[0].ID, nil
 }
 
 // CaughtUp returns when all entries that are in the ledger now are indexed.
 func (x *Indexer) CaughtUp(ctx context.Context) error {
+	if err := x.start(ctx); err != nil {
+		return fmt.Errorf("index ledger: %w", err)
+	}
 	return x.Index.Wait(ctx, x.Ledger.Size())
 }
 

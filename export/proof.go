@@ -39,11 +39,15 @@ func (b *bundle) covering(size uint64) (*head, error) {
 		signed, err := b.Ledger.Checkpoint()
 		if err == nil {
 			text, _, _ := strings.Cut(string(signed), "\n\n")
-			origin, tree, err := parseCheckpoint(text + "\n")
-			if err != nil || uint64(tree.N) >= size {
-				return &head{tree, origin, signed, tlog.TileHashReader(tree, b.tiles())}, err
+			h := &head{signed: signed}
+			if h.origin, h.tree, err = parseCheckpoint(text + "\n"); err != nil {
+				return nil, err
 			}
-			err = fmt.Errorf("it covers %d entries of %d", tree.N, size)
+			if uint64(h.tree.N) >= size {
+				h.hashes = tlog.TileHashReader(h.tree, tileFiles{b.Tiles})
+				return h, nil
+			}
+			err = fmt.Errorf("it covers %d entries of %d", h.tree.N, size)
 		}
 		select {
 		case <-ctx.Done():
@@ -93,9 +97,7 @@ func (h *head) own(publicKey string) ([]byte, error) {
 	return note.Sign(n)
 }
 
-// tiles reads the ledger's tiles (C2SP tlog-tiles).
-func (b *bundle) tiles() tlog.TileReader { return tileFiles{b.Tiles} }
-
+// tileFiles reads the ledger's tiles (C2SP tlog-tiles).
 type tileFiles struct{ fs fs.FS }
 
 func (tileFiles) Height() int                     { return torchwood.TileHeight }
