@@ -67,6 +67,7 @@ func (s *server) chosen(r *http.Request) ([]custos.SessionID, error) {
 		}
 		return sessions, nil
 	}
+	s.catchUp(r)
 	f.Limit = maxPage
 	for {
 		items, next, err := s.Index.Sessions(r.Context(), f)

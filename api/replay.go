@@ -137,14 +137,17 @@ func (s *server) replay(w http.ResponseWriter, r *http.Request) error {
 
 // tail follows an open session from now on, until it ends or the client goes.
 func (s *server) tail(w http.ResponseWriter, r *http.Request) error {
+	next := s.Ledger.Size()
+	if err := s.Index.Wait(r.Context(), next); err != nil {
+		return err
+	}
 	session, err := s.session(r)
 	if err != nil {
 		return err
 	}
-	if session.EndedAt != nil {
+	if session.EndedAt != nil { // if it ends from now on, that is an entry from next on
 		return problem(http.StatusConflict, "the session has ended; custos session replay shows it")
 	}
-	next := s.Ledger.Size()
 	if err := s.viewed(caller(r.Context()), session.ID, "tail"); err != nil {
 		return err
 	}

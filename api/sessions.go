@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,6 +24,20 @@ const (
 	defaultPage = 100
 	maxPage     = 1000
 )
+
+// catchUpTimeout bounds how long a question waits for the index.
+const catchUpTimeout = 2 * time.Second
+
+// catchUp waits until the index knows what the ledger has now, so that who
+// looks right after he did something finds it. An index that is being rebuilt
+// answers with what it knows so far.
+func (s *server) catchUp(r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), catchUpTimeout)
+	defer cancel()
+	if err := s.Index.Wait(ctx, s.Ledger.Size()); err != nil && r.Context().Err() == nil {
+		s.Logger.Warn("answer from an index that is behind the ledger", "path", r.URL.Path)
+	}
+}
 
 // filter reads what a list is narrowed by, and narrows it to what the caller
 // may see.
@@ -55,6 +70,7 @@ func (s *server) listSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.catchUp(r)
 	items, next, err := s.Index.Sessions(r.Context(), f)
 	if err != nil {
 		return listError(err)
@@ -67,6 +83,7 @@ func (s *server) search(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.catchUp(r)
 	f.Query = r.URL.Query().Get("q")
 	items, next, err := s.Index.Search(r.Context(), f)
 	if err != nil {
@@ -92,6 +109,7 @@ func (s *server) lookUp(r *http.Request, id custos.SessionID) (*store.Session, e
 	if !id.Valid() {
 		return nil, notFound()
 	}
+	s.catchUp(r)
 	f := store.Filter{}
 	p := caller(r.Context())
 	if !s.seesAll(p) {
