@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
@@ -167,28 +165,35 @@ func (tileFiles) SaveTiles([]tlog.Tile, [][]byte) {}
 func (d tileFiles) path(t tlog.Tile) string {
 	return filepath.Join(d.dir, filepath.FromSlash(torchwood.TilePath(t)))
 }
-func (d tileFiles) read(t tlog.Tile) ([]byte, error) {
-	b, err := os.ReadFile(d.path(t))
+
+// read returns a tile's bytes and how many entries or hashes they are of: a
+// full tile takes the place of its partial ones.
+func (d tileFiles) read(t tlog.Tile) (b []byte, width int, err error) {
+	b, err = durable.ReadFile(durable.OS, d.path(t), maxTile)
 	if t.W < tileWidth && errors.Is(err, fs.ErrNotExist) {
-		// A full tile takes the place of its partial ones.
 		whole := t
 		whole.W = tileWidth
-		if full, e := os.ReadFile(d.path(whole)); e == nil {
-			return full, nil
+		if full, e := durable.ReadFile(durable.OS, d.path(whole), maxTile); e == nil {
+			return full, tileWidth, nil
 		}
 	}
-	return b, err
+	return b, t.W, err
 }
 
+// maxTile bounds, in bytes, what a bundle may have: 256 leaves with their
+// lengths.
+const maxTile = tileWidth * (2 + 1<<16)
+
+// ReadTiles reads tiles of hashes.
 func (d tileFiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	data := make([][]byte, len(tiles))
 	for i, t := range tiles {
-		b, err := d.read(t)
+		b, width, err := d.read(t)
 		if err != nil {
 			return nil, err
 		}
-		if len(b) < t.W*tlog.HashSize {
-			return nil, fmt.Errorf("tile %s has %d bytes, and should have %d", torchwood.TilePath(t), len(b), t.W*tlog.HashSize)
+		if len(b) != width*tlog.HashSize {
+			return nil, fmt.Errorf("the tile has %d bytes, and should have %d", len(b), width*tlog.HashSize)
 		}
 		data[i] = b[:t.W*tlog.HashSize]
 	}
@@ -197,24 +202,22 @@ func (d tileFiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 
 // leaves reads the leaves of an entry bundle.
 func (d tileFiles) leaves(n uint64, width int) ([][]byte, error) {
-	t := tlog.Tile{H: torchwood.TileHeight, L: -1, N: int64(n), W: width}
-	b, err := d.read(t)
+	b, all, err := d.read(tlog.Tile{H: torchwood.TileHeight, L: -1, N: int64(n), W: width})
 	if err != nil {
 		return nil, err
 	}
-	return splitBundle(b, width)
-}
-
-func splitBundle(b []byte, width int) ([][]byte, error) {
-	leaves := make([][]byte, 0, width)
-	for len(leaves) < width {
+	leaves := make([][]byte, 0, all)
+	for len(leaves) < all {
 		leaf, rest, err := torchwood.ReadTileEntry(b)
 		if err != nil {
-			return nil, fmt.Errorf("it ends after %d of %d entries", len(leaves), width)
+			return nil, fmt.Errorf("the bundle ends after %d of %d entries", len(leaves), all)
 		}
 		leaves, b = append(leaves, leaf), rest
 	}
-	return leaves, nil
+	if len(b) > 0 {
+		return nil, fmt.Errorf("the bundle has %d bytes after its %d entries", len(b), all)
+	}
+	return leaves[:width], nil
 }
 
 // loadTree reads the right edge of a tree from its tiles.
@@ -281,7 +284,7 @@ func (l *Log) checkEdge(t *tree) error {
 	hashes := decodeHashes(b[0])
 	return l.Scan(start, t.n, func(i uint64, leaf, _ []byte) error {
 		if tlog.RecordHash(leaf) != hashes[i-start] {
-			return fmt.Errorf("entry %d differs from %s", i, strings.TrimPrefix(torchwood.TilePath(tile), "/"))
+			return fmt.Errorf("entry %d differs from %s", i, torchwood.TilePath(tile))
 		}
 		return nil
 	})
