@@ -126,9 +126,36 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// extend gives the client writeTimeout more to take what comes.
+// extend gives the client writeTimeout from now to take what comes. A writer
+// that knows no deadlines has none.
 func extend(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // without one in tests: no deadline
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+// paced writes an answer that may take its time to come: the client has
+// writeTimeout for each piece, and the gateway as long as it needs between
+// them. In HTTP/2 a deadline that passes between writes ends the stream too.
+type paced struct {
+	w     http.ResponseWriter
+	begun bool
+}
+
+func newPaced(w http.ResponseWriter) *paced {
+	http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	return &paced{w: w}
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	p.begun = true
+	extend(p.w)
+	defer http.NewResponseController(p.w).SetWriteDeadline(time.Time{})
+	return p.w.Write(b)
+}
+
+func (p *paced) flush() error {
+	extend(p.w)
+	defer http.NewResponseController(p.w).SetWriteDeadline(time.Time{})
+	return http.NewResponseController(p.w).Flush()
 }
 
 // handle answers with the error of h, unless its answer has begun.

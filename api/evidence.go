@@ -21,7 +21,8 @@ func (s *server) evidence(w http.ResponseWriter, r *http.Request) error {
 	if len(sessions) == 0 {
 		return problem(http.StatusNotFound, "there is no such session, or you may not see it")
 	}
-	out := &begun{w: w}
+	out := newPaced(w)
+	w.Header().Set("Content-Type", "application/gzip")
 	p := caller(r.Context())
 	if err := s.Evidence(r.Context(), out, identity(p), sessions, r.URL.Query().Get("sealed") == "1"); err != nil {
 		if out.begun {
@@ -31,21 +32,6 @@ func (s *server) evidence(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return nil
-}
-
-// begun is an answer that knows whether it has begun.
-type begun struct {
-	w     http.ResponseWriter
-	begun bool
-}
-
-func (b *begun) Write(p []byte) (int, error) {
-	if !b.begun {
-		b.begun = true
-		b.w.Header().Set("Content-Type", "application/gzip")
-	}
-	extend(b.w)
-	return b.w.Write(p)
 }
 
 func (s *server) chosen(r *http.Request) ([]custos.SessionID, error) {

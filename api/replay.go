@@ -67,7 +67,7 @@ func (s *server) viewed(p *custos.Principal, id custos.SessionID, what string) e
 
 // stream writes lines.
 type stream struct {
-	w   http.ResponseWriter
+	w   *paced
 	buf *bufio.Writer
 	enc *json.Encoder
 	err error
@@ -75,18 +75,15 @@ type stream struct {
 
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	s := &stream{w: w, buf: bufio.NewWriterSize(w, 32<<10)}
+	s := &stream{w: newPaced(w)}
+	s.buf = bufio.NewWriterSize(s.w, 32<<10)
 	s.enc = json.NewEncoder(s.buf)
 	s.enc.SetEscapeHTML(false)
 	return s
 }
 
-// line writes a line; the client has writeTimeout to take each piece.
 func (s *stream) line(l *Line) error {
 	if s.err == nil {
-		if s.buf.Available() < 4<<10 {
-			extend(s.w)
-		}
 		s.err = s.enc.Encode(l)
 	}
 	return s.err
@@ -94,9 +91,8 @@ func (s *stream) line(l *Line) error {
 
 func (s *stream) flush() error {
 	if s.err == nil {
-		extend(s.w)
 		if s.err = s.buf.Flush(); s.err == nil {
-			s.err = http.NewResponseController(s.w).Flush()
+			s.err = s.w.flush()
 		}
 	}
 	return s.err
@@ -229,13 +225,17 @@ func (v *view) raw(w http.ResponseWriter, e *custos.Entry, attachment []byte) er
 		return nil
 	}
 	defer records.Close()
+	out := newPaced(w)
 	for record, err := range recording.Records(records) {
-		if err != nil {
-			return fmt.Errorf("%w: %w", errBegun, err)
+		if err == nil {
+			_, err = out.Write(record.Bytes)
 		}
-		extend(w)
-		if _, err := w.Write(record.Bytes); err != nil {
-			return fmt.Errorf("%w: %w", errBegun, err)
+		if err != nil && out.begun {
+			v.Logger.Error("read answer", "session", v.session.ID, "entry", e.Settled.Operation, "cause", err)
+			panic(http.ErrAbortHandler) // the client must not take a part for the whole
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

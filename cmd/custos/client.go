@@ -47,7 +47,7 @@ func (g *globals) newHTTPClient() (*http.Client, error) {
 			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSClientConfig:       trust,
 			TLSHandshakeTimeout:   10 * time.Second,
-			ResponseHeaderTimeout: time.Minute,
+			ResponseHeaderTimeout: 10 * time.Minute, // evidence is put together before its first byte
 			ForceAttemptHTTP2:     true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
