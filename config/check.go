@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -129,9 +130,20 @@ func (d *decoder) checkURL(text, key string) {
 	}
 }
 
+var kinds = []string{"person", "skill", "ci", "workload"}
+
 func (d *decoder) checkIssuer(s *Issuer, key string) {
 	d.checkURL(s.URL, key+".url")
 	d.checkURL(s.JWKSURL, key+".jwks_url")
+	d.checkURL(s.DiscoveryURL, key+".discovery_url")
+	for _, value := range slices.Sorted(maps.Keys(s.Kinds)) {
+		if kind := s.Kinds[value]; !slices.Contains(kinds, kind) {
+			d.fail(key+".kinds."+value, "unknown kind %q: want one of %s", kind, strings.Join(kinds, ", "))
+		}
+	}
+	if len(s.Kinds) > 0 && s.KindClaim == "" {
+		d.fail(key+".kinds", "without kind_claim there is nothing to look up here: name the claim, or remove kinds")
+	}
 	d.distinct(s.Algorithms, key+".algorithms")
 }
 

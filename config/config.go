@@ -67,6 +67,18 @@ type Issuer struct {
 	Audience string `yaml:"audience" jsonschema:"required,example=custos"`
 	// The claim that lists the caller's groups.
 	GroupsClaim string `yaml:"groups_claim" jsonschema:"default=groups"`
+	// Put before each group of the claim, so that this issuer cannot speak of
+	// another's groups.
+	GroupsPrefix string `yaml:"groups_prefix" jsonschema:"example=ci:"`
+	// Groups that every caller of this issuer is in, without the prefix.
+	Groups []string `yaml:"groups"`
+	// Claims that must be there, each with one of the values listed. It is
+	// what makes a public issuer safe to trust: anybody can get a token of
+	// such an issuer for any audience.
+	Require map[string][]string `yaml:"require"`
+	// The clients (azp) whose tokens are accepted. Absent: any, of tokens with
+	// this one audience.
+	AuthorizedParties []string `yaml:"authorized_parties"`
 	// The claim with the caller's name for people to read. It never authorises.
 	NameClaim string `yaml:"name_claim" jsonschema:"default=preferred_username"`
 	// What sort of caller this issuer's tokens stand for.
@@ -74,6 +86,12 @@ type Issuer struct {
 	// A claim that says the kind token by token; where a token lacks it, kind
 	// holds.
 	KindClaim string `yaml:"kind_claim"`
+	// What the values of that claim stand for; a value that is not here is
+	// refused. Absent: the values are the kinds' own names.
+	Kinds map[string]string `yaml:"kinds"`
+	// Issuers, besides this one, that the act claim (RFC 8693, section 4.1) may
+	// name as the actor's.
+	ActorIssuers []string `yaml:"actor_issuers"`
 	// The signature algorithms (RFC 7518, section 3.1) that are accepted.
 	// Absent: RS256 and ES256.
 	Algorithms []string `yaml:"algorithms" jsonschema:"enum=RS256,enum=RS384,enum=RS512,enum=PS256,enum=PS384,enum=PS512,enum=ES256,enum=ES384,enum=ES512,enum=EdDSA"`
@@ -82,6 +100,11 @@ type Issuer struct {
 	CAFile string `yaml:"ca_file"`
 	// Where the signing keys are, in place of what discovery says.
 	JWKSURL string `yaml:"jwks_url"`
+	// Where the discovery document is, in place of the issuer's own address.
+	DiscoveryURL string `yaml:"discovery_url"`
+	// A file with a bearer token for the discovery and key requests, as a
+	// Kubernetes API server wants one.
+	TokenFile string `yaml:"token_file"`
 	// The public client that custos login uses at this issuer. Absent:
 	// nobody logs in here with custos login.
 	ClientID string `yaml:"client_id"`

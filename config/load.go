@@ -77,7 +77,7 @@ func (c *Config) complete(base string) {
 	}
 	for i := range c.Issuers {
 		s := &c.Issuers[i]
-		paths = append(paths, &s.CAFile)
+		paths = append(paths, &s.CAFile, &s.TokenFile)
 		if len(s.Algorithms) == 0 {
 			s.Algorithms = []string{"RS256", "ES256"}
 		}

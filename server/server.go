@@ -159,10 +159,20 @@ func (s *Server) recordConfig() error {
 func issuers(c *config.Config) []identity.Issuer {
 	var all []identity.Issuer
 	for _, i := range c.Issuers {
-		issuer := identity.Issuer{URL: i.URL, Audiences: []string{i.Audience}, GroupsClaim: i.GroupsClaim, Kind: custos.Kind(i.Kind),
-			KindClaim: i.KindClaim, Algorithms: i.Algorithms, JWKSURL: i.JWKSURL, CAFile: i.CAFile}
+		issuer := identity.Issuer{
+			URL: i.URL, Audiences: []string{i.Audience}, AuthorizedParties: i.AuthorizedParties, Require: i.Require,
+			GroupsClaim: i.GroupsClaim, GroupsPrefix: i.GroupsPrefix, Groups: i.Groups,
+			Kind: custos.Kind(i.Kind), KindClaim: i.KindClaim, ActorIssuers: i.ActorIssuers, Algorithms: i.Algorithms,
+			DiscoveryURL: i.DiscoveryURL, JWKSURL: i.JWKSURL, CAFile: i.CAFile, TokenFile: i.TokenFile,
+		}
 		if i.NameClaim != "" {
 			issuer.NameClaims = []string{i.NameClaim, "name", "email"}
+		}
+		for value, kind := range i.Kinds {
+			if issuer.Kinds == nil {
+				issuer.Kinds = map[string]custos.Kind{}
+			}
+			issuer.Kinds[value] = custos.Kind(kind)
 		}
 		all = append(all, issuer)
 	}
