@@ -185,7 +185,7 @@ func (b *bundle) entries(w io.Writer, config []uint64) error {
 		if b.chosen[e.Session] == nil && e.Kind != custos.EntryConfig {
 			return b.ctx.Err()
 		}
-		hashes, err := b.base.prove(index)
+		hashes, err := b.base.prove(index, leaf)
 		if err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func (b *bundle) seal(manifest []byte) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	proof, err := sealed.prove(index)
+	proof, err := sealed.prove(index, leaf)
 	if err != nil {
 		return nil, err
 	}

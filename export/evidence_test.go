@@ -283,3 +283,27 @@ func TestEvidenceNeedsItsOwnKeyAndAllOfItsEntries(t *testing.T) {
 		t.Errorf("another export's seal: %+v", r.Damage)
 	}
 }
+
+// Over the edges of tiles, with entries before, between and after.
+func TestEvidenceFromALongLedger(t *testing.T) {
+	h := exporttest.New(t)
+	fill := func(n int) {
+		for range n {
+			if _, err := h.Ledger.Append((&custos.Entry{Kind: custos.EntryHeartbeat, At: h.Now()}).AppendJSON(nil), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(250)
+	s := h.Session(exporttest.Ana)
+	s.Run("SELECT 1", "one")
+	fill(300)
+	s.Run("SELECT 2", "two")
+	fill(66000)
+	s.Close()
+	fill(77)
+	file, _ := bundleOf(t, h, false, s)
+	if r := verifyBundle(t, h, file); !r.OK || r.Entries != 6 || !r.Sessions[0].Complete {
+		t.Errorf("%+v", r)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -44,7 +43,7 @@ func (b *bundle) covering(size uint64) (*head, error) {
 				return nil, err
 			}
 			if uint64(h.tree.N) >= size {
-				h.hashes = tlog.TileHashReader(h.tree, tileFiles{b.Tiles})
+				h.hashes = &tileHashes{b.Tiles, h.tree.N, map[tlog.Tile][]byte{}}
 				return h, nil
 			}
 			err = fmt.Errorf("it covers %d entries of %d", h.tree.N, size)
@@ -57,18 +56,24 @@ func (b *bundle) covering(size uint64) (*head, error) {
 	}
 }
 
-// prove returns the inclusion proof of an entry.
-func (h *head) prove(index uint64) ([][]byte, error) {
+// prove returns the inclusion proof of an entry, which it checked.
+func (h *head) prove(index uint64, leaf []byte) ([][]byte, error) {
 	p, err := tlog.ProveRecord(h.tree.N, int64(index), h.hashes)
+	if err == nil {
+		err = tlog.CheckRecord(p, h.tree.N, h.tree.Hash, int64(index), tlog.RecordHash(leaf))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prove entry %d: %w", index, err)
 	}
 	return fromHashes(p), nil
 }
 
-// extends returns the proof that h extends an older head.
+// extends returns the proof that h extends an older head, which it checked.
 func (h *head) extends(old *head) ([][]byte, error) {
 	p, err := tlog.ProveTree(h.tree.N, old.tree.N, h.hashes)
+	if err == nil {
+		err = tlog.CheckTree(p, h.tree.N, h.tree.Hash, old.tree.N, old.tree.Hash)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prove consistency: %w", err)
 	}
@@ -97,30 +102,55 @@ func (h *head) own(publicKey string) ([]byte, error) {
 	return note.Sign(n)
 }
 
-// tileFiles reads the ledger's tiles (C2SP tlog-tiles).
-type tileFiles struct{ fs fs.FS }
+// tileHashes reads the hashes of one tree from the ledger's tiles (C2SP
+// tlog-tiles). It does not check them: whoever uses a proof made of them does.
+// It is a tlog.HashReader, for one goroutine.
+type tileHashes struct {
+	fs   fs.FS
+	size int64
+	kept map[tlog.Tile][]byte
+}
 
-func (tileFiles) Height() int                     { return torchwood.TileHeight }
-func (tileFiles) SaveTiles([]tlog.Tile, [][]byte) {}
+// maxKept bounds how many tiles, of at most 8 KiB, are kept in memory.
+const maxKept = 1024
 
-// ReadTiles reads tiles. A partial one may have been replaced by the full
-// one since the tree head was signed: its beginning is the same.
-func (f tileFiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
-	data := make([][]byte, len(tiles))
-	for i, t := range tiles {
-		b, err := fs.ReadFile(f.fs, torchwood.TilePath(t))
-		if errors.Is(err, os.ErrNotExist) && t.W < torchwood.TileWidth {
-			full := t
-			full.W = torchwood.TileWidth
-			b, err = fs.ReadFile(f.fs, torchwood.TilePath(full))
+func (r *tileHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		t := tlog.TileForIndex(torchwood.TileHeight, index)
+		t.W = int(min(torchwood.TileWidth, r.size>>(torchwood.TileHeight*t.L)-t.N*torchwood.TileWidth))
+		data, err := r.read(t)
+		if err == nil {
+			hashes[i], err = tlog.HashFromTile(t, data, index)
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read tile %s: %w", torchwood.TilePath(t), err)
 		}
-		if len(b) < t.W*tlog.HashSize {
-			return nil, fmt.Errorf("tile %s is cut off", torchwood.TilePath(t))
-		}
-		data[i] = b[:t.W*tlog.HashSize]
 	}
-	return data, nil
+	return hashes, nil
+}
+
+// read reads a tile. A partial one may have been replaced by the full one
+// since the tree head was signed: its beginning is the same.
+func (r *tileHashes) read(t tlog.Tile) ([]byte, error) {
+	if b, ok := r.kept[t]; ok {
+		return b, nil
+	}
+	b, err := fs.ReadFile(r.fs, torchwood.TilePath(t))
+	if errors.Is(err, fs.ErrNotExist) && t.W < torchwood.TileWidth {
+		full := t
+		full.W = torchwood.TileWidth
+		b, err = fs.ReadFile(r.fs, torchwood.TilePath(full))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(b) < t.W*tlog.HashSize {
+		return nil, fmt.Errorf("it has %d bytes, and should have %d", len(b), t.W*tlog.HashSize)
+	}
+	if len(r.kept) >= maxKept {
+		clear(r.kept)
+	}
+	r.kept[t] = b[:t.W*tlog.HashSize]
+	return r.kept[t], nil
 }
