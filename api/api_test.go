@@ -456,3 +456,54 @@ func TestTiles(t *testing.T) {
 		t.Errorf("checkpoint: %d %q", status, body)
 	}
 }
+
+// Of an erased session what the ledger says is shown, and nothing else.
+func TestReplayOfAnErasedSession(t *testing.T) {
+	g := newGateway(t)
+	s := g.Session(exporttest.Bob)
+	s.Run("SELECT secret-text", "secret-answer")
+	s.Run("SELECT more", exporttest.Large())
+	s.Close()
+	if err := g.Recordings.Erase(s.ID); err != nil {
+		t.Fatal(err)
+	}
+	g.Keep(&custos.Entry{Kind: custos.EntryErased, Session: s.ID}, nil)
+	g.indexed()
+	status, _, body := g.ask("GET", "/api/v1/sessions/"+string(s.ID)+"/replay", "bob")
+	if status != 200 || strings.Contains(body, "secret") || strings.Count(body, `"operation":{`) != 2 || !strings.Contains(body, `"end":{"reason":"closed"}`) {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// A recording that was changed ends the replay with an error, not with a part
+// that passes for the whole.
+func TestReplayOfADamagedRecording(t *testing.T) {
+	g := newGateway(t)
+	s := g.Session(exporttest.Bob)
+	entry := s.Run("SELECT 1", exporttest.Large())
+	s.Close()
+	g.indexed()
+	if err := os.Truncate(g.Recordings.Path(s.ID, entry), 100<<10); err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	for _, err := range g.client("bob").Replay(t.Context(), string(s.ID)) {
+		failed = err
+	}
+	if failed == nil || !strings.Contains(failed.Error(), "ledger verify") {
+		t.Errorf("the replay ended with %v", failed)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", g.server.URL+"/api/v1/sessions/"+string(s.ID)+"/operations/"+itoa(entry)+"/answer?raw=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer bob")
+	resp, err := g.server.Client().Do(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil && resp.StatusCode == http.StatusOK {
+		t.Error("a part of the raw answer passed for the whole")
+	}
+}
