@@ -87,10 +87,10 @@ func New(c Config) (http.Handler, error) {
 		"GET /api/v1/sessions/{id}/operations":                s.listOperations,
 		"GET /api/v1/sessions/{id}/operations/{entry}/answer": s.answer,
 		"GET /api/v1/sessions/{id}/replay":                    s.replay,
-		"GET /api/v1/sessions/{id}/tail":                      s.tail,
+		"GET /api/v1/sessions/{id}/tail":                      limited(maxTails, s.tail),
 		"POST /api/v1/sessions/{id}/stop":                     s.stop,
 		"GET /api/v1/search":                                  s.search,
-		"GET /api/v1/evidence":                                s.evidence,
+		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,
 		"GET /api/v1/ledger/prove":                            s.prove,
 		"GET /api/v1/ledger/entries":                          s.entries,
@@ -124,6 +124,28 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// How much of the costly work goes on at once: a tail reads every entry that
+// comes, an export takes room on the gateway's disk.
+const (
+	maxTails   = 100
+	maxExports = 2
+)
+
+// limited lets n requests at a time through to h.
+func limited(n int, h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	slots := make(chan struct{}, n)
+	return func(w http.ResponseWriter, r *http.Request) error {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			return h(w, r)
+		default:
+			w.Header().Set("Retry-After", "10")
+			return problem(http.StatusTooManyRequests, fmt.Sprintf("the gateway does %d of these at once, and is doing them; try again in a while", n))
+		}
+	}
 }
 
 // extend gives the client writeTimeout from now to take what comes. A writer
