@@ -28,14 +28,16 @@ type House struct {
 	Recordings *recording.Store
 	PublicKey  string
 
-	mu  sync.Mutex
-	now time.Time
+	witnesses []ledger.Witness
+	mu        sync.Mutex
+	now       time.Time
 }
 
-// New makes a house, which the end of the test closes.
-func New(t testing.TB) *House {
+// New makes a house, which the end of the test closes. All of the witnesses
+// must cosign its checkpoints.
+func New(t testing.TB, witnesses ...ledger.Witness) *House {
 	t.Helper()
-	h := &House{t: t, Dir: t.TempDir(), now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	h := &House{t: t, witnesses: witnesses, Dir: t.TempDir(), now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	h.Open()
 	return h
 }
@@ -47,7 +49,8 @@ func (h *House) Open() {
 	h.must(err)
 	h.PublicKey = public
 	h.Ledger, err = ledger.Open(ledger.Options{Dir: filepath.Join(h.Dir, "ledger"), Signer: signer, Now: h.Now,
-		SegmentBytes: 1 << 20, Interval: time.Hour, Heartbeat: 24 * 365 * time.Hour})
+		SegmentBytes: 1 << 20, Interval: time.Hour, Heartbeat: 24 * 365 * time.Hour,
+		Witnesses: h.witnesses, Quorum: len(h.witnesses)})
 	h.must(err)
 	h.Recordings, err = recording.Open(filepath.Join(h.Dir, "recordings"), filepath.Join(h.Dir, "keys", "recording.key"))
 	h.must(err)
