@@ -80,6 +80,11 @@ func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range report.Damage {
+		if d := &report.Damage[i]; d.File != "" {
+			d.File = "ledger/" + d.File // as the others, relative to the data folder
+		}
+	}
 	r := &StoreReport{Report: report}
 	dir := filepath.Join(dataDir, "recordings")
 	for _, name := range slices.Sorted(maps.Keys(files)) {

@@ -113,6 +113,18 @@ func TestVerifyStoreNamesDamagedRecordings(t *testing.T) {
 			write(key, keyBytes)
 		})
 	}
+	segments, err := filepath.Glob(filepath.Join(h.Dir, "ledger", "log", "*.wal"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("segments: %v, %v", segments, err)
+	}
+	whole := read(segments[0])
+	bad := bytes.Clone(whole)
+	bad[2000] ^= 1
+	write(segments[0], bad)
+	if r := verifyStore(t, h); r.OK || r.Damage[0].File != "ledger/log/"+filepath.Base(segments[0]) {
+		t.Errorf("a flipped bit of the ledger: %+v", r.Damage)
+	}
+	write(segments[0], whole)
 	write(filepath.Join(filepath.Dir(key), "stray"), []byte("x"))
 	if r := verifyStore(t, h); !r.OK || len(r.Unknown) != 1 || filepath.Base(r.Unknown[0]) != "stray" {
 		t.Errorf("with a stray file: ok %v, unknown %v, damage %v", r.OK, r.Unknown, r.Damage)

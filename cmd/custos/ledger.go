@@ -79,6 +79,12 @@ func (g *globals) printStoreReport(r *export.StoreReport) error {
 		for _, name := range r.Unknown {
 			fmt.Fprintf(&b, "note    %s: no entry cites it\n", export.Line(name))
 		}
+		if r.More > 0 {
+			fmt.Fprintf(&b, "DAMAGE  in %d more places\n", r.More)
+		}
+		if r.Uncovered > 0 {
+			fmt.Fprintf(&b, "note    %d entries came after the latest checkpoint: no signature covers them yet\n", r.Uncovered)
+		}
 		if r.OK {
 			fmt.Fprintf(&b, "ok      %d entries and %d recordings are as they were written\n", r.Entries, r.Recordings)
 			fmt.Fprintf(&b, "ok      checkpoint of %s: %d entries, root %s\n", export.Line(r.Checkpoint.Origin), r.Checkpoint.Size, r.Checkpoint.Root)
