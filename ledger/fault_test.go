@@ -1,7 +1,18 @@
 package ledger
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
 
 	"github.com/custos-gateway/custos/internal/durable"
 )
@@ -10,4 +21,496 @@ var testFS = durable.OS
 
 func listNames(dir string) ([]string, error) { return durable.OS.List(dir) }
 
-var _ = os.ErrNotExist
+// fault is how an operation on files fails.
+type faultMode string
+
+const (
+	didNot faultMode = "fails and did not"
+	did    faultMode = "fails but did"
+	half   faultMode = "writes half and fails"
+	lose   faultMode = "fails, and what was not synced is lost"
+)
+
+// faultyFS is the real file system, on which the n-th operation that changes
+// anything fails.
+type faultyFS struct {
+	durable.FS
+	mu    sync.Mutex
+	armed bool
+	at    int // fails when it gets to 0
+	lasts int // how many in a row fail
+	mode  faultMode
+	errno error
+	hit   string // what failed first
+	files map[string]*pending
+}
+
+// pending is what was written to a file and not synced: the bytes that were
+// there before.
+type pending struct{ writes []oldBytes }
+
+type oldBytes struct {
+	off int64
+	b   []byte
+}
+
+func newFaultyFS() *faultyFS {
+	return &faultyFS{FS: durable.OS, files: map[string]*pending{}}
+}
+
+func (f *faultyFS) arm(at, lasts int, mode faultMode, errno error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.armed, f.at, f.lasts, f.mode, f.errno, f.hit = true, at, lasts, mode, errno, ""
+}
+
+// first is what failed first.
+func (f *faultyFS) first() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hit
+}
+
+func (f *faultyFS) onlySpare() bool { return strings.HasSuffix(f.hit, " "+spareName) }
+
+func (f *faultyFS) disarm() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.armed = false
+}
+
+// fails says whether this operation fails, and how.
+func (f *faultyFS) fails(op, name string) (faultMode, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.armed {
+		return "", nil
+	}
+	f.at--
+	if f.at >= 0 || f.at < -f.lasts {
+		return "", nil
+	}
+	// The spare segment is made in the background, and tried once more: what
+	// fails of it fails nothing else.
+	if f.hit == "" || f.onlySpare() {
+		f.hit = op + " " + filepath.Base(name)
+	}
+	return f.mode, &fs.PathError{Op: op, Path: name, Err: f.errno}
+}
+
+// do does an operation, or fails it.
+func (f *faultyFS) do(op, name string, fn func() error) error {
+	mode, err := f.fails(op, name)
+	if err == nil {
+		return fn()
+	}
+	if mode == did {
+		if e := fn(); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+func (f *faultyFS) Rename(old, new string) error {
+	return f.do("rename", old, func() error {
+		f.mu.Lock()
+		f.files[new] = f.files[old]
+		delete(f.files, old)
+		f.mu.Unlock()
+		return f.FS.Rename(old, new)
+	})
+}
+
+func (f *faultyFS) Remove(name string) error {
+	return f.do("remove", name, func() error { return f.FS.Remove(name) })
+}
+
+func (f *faultyFS) RemoveAll(name string) error {
+	return f.do("remove all", name, func() error { return f.FS.RemoveAll(name) })
+}
+
+func (f *faultyFS) MkdirAll(name string, perm fs.FileMode) error {
+	return f.do("mkdir", name, func() error { return f.FS.MkdirAll(name, perm) })
+}
+
+func (f *faultyFS) SyncDir(name string) error {
+	return f.do("sync folder", name, func() error { return f.FS.SyncDir(name) })
+}
+
+func (f *faultyFS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if flag&os.O_CREATE != 0 {
+		if _, err := f.fails("create", name); err != nil {
+			return nil, err
+		}
+	}
+	file, err := f.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.files[name]
+	if p == nil || flag&os.O_TRUNC != 0 {
+		p = new(pending)
+		f.files[name] = p
+	}
+	return &faultyFile{file, f, name, p}, nil
+}
+
+type faultyFile struct {
+	durable.File
+	fs   *faultyFS
+	name string
+	p    *pending
+}
+
+func (f *faultyFile) WriteAt(b []byte, off int64) (int, error) {
+	f.fs.mu.Lock()
+	old := make([]byte, len(b))
+	f.File.ReadAt(old, off) // a short read leaves zeros, which is what is there
+	f.p.writes = append(f.p.writes, oldBytes{off, old})
+	f.fs.mu.Unlock()
+	mode, err := f.fs.fails("write", f.name)
+	switch {
+	case err == nil:
+		return f.File.WriteAt(b, off)
+	case mode == did:
+		f.File.WriteAt(b, off)
+	case mode == half:
+		n, _ := f.File.WriteAt(b[:len(b)/2], off)
+		return n, err
+	}
+	return 0, err
+}
+
+func (f *faultyFile) synced(op string, sync func() error) error {
+	mode, err := f.fs.fails(op, f.name)
+	if err == nil || mode == did {
+		if e := sync(); e != nil {
+			return e
+		}
+		f.fs.mu.Lock()
+		f.p.writes = nil
+		f.fs.mu.Unlock()
+	}
+	if mode == lose {
+		f.fs.mu.Lock()
+		for i := len(f.p.writes) - 1; i >= 0; i-- {
+			f.File.WriteAt(f.p.writes[i].b, f.p.writes[i].off)
+		}
+		f.p.writes = nil
+		f.fs.mu.Unlock()
+	}
+	return err
+}
+
+func (f *faultyFile) Sync() error     { return f.synced("sync", f.File.Sync) }
+func (f *faultyFile) Datasync() error { return f.synced("datasync", f.File.Datasync) }
+
+func (f *faultyFile) Truncate(size int64) error {
+	return f.fs.do("truncate", f.name, func() error { return f.File.Truncate(size) })
+}
+
+// powerLoss takes back, in a copy of dir, some of what was not synced.
+func (f *faultyFS) powerLoss(t testing.TB, dir, copied string, random *rand.Rand) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, p := range f.files {
+		rel, err := filepath.Rel(dir, name)
+		if err != nil || strings.HasPrefix(rel, "..") || p == nil || !strings.HasSuffix(rel, suffix) {
+			continue
+		}
+		file, err := os.OpenFile(filepath.Join(copied, rel), os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		must(t, err)
+		for i := len(p.writes) - 1; i >= 0; i-- {
+			w := p.writes[i]
+			// All of it, none, or its end.
+			if keep := random.IntN(3) * len(w.b) / 2; keep < len(w.b) {
+				_, err := file.WriteAt(w.b[keep:], w.off+int64(keep))
+				must(t, err)
+			}
+		}
+		must(t, file.Close())
+	}
+}
+
+// kept is what the test knows of entries: by index, the leaf, of those that
+// were said to be durable.
+type kept map[uint64][]byte
+
+// check opens a copy of a log as after a crash: what was durable is there,
+// what was signed is too, and nothing of it is damaged.
+func (k kept) check(t testing.TB, what, dir string) {
+	t.Helper()
+	o := testOptions(dir)
+	l, err := Open(o)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	for i, want := range k {
+		leaf, _, err := l.Read(i)
+		if err != nil || !bytes.Equal(leaf, want) {
+			t.Errorf("%s: entry %d is %q, %v; want %q", what, i, leaf, err, want)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	if r := mustVerify(t, VerifyOptions{Dir: dir}); !r.OK || r.Uncovered > 0 || r.TornBytes > 0 {
+		t.Errorf("%s: verify: %+v", what, r)
+	}
+}
+
+// Each operation on files of one append, its sync and its checkpoint is made
+// to fail in turn, in each way. The entry is then not said to be durable;
+// those before stay; the log heals, and goes on.
+func TestEachFaultOfAnAppend(t *testing.T) {
+	for name, size := range map[string]int{"in a segment": 300, "over to the next segment": 70 << 10} {
+		for _, mode := range []faultMode{didNot, did, half, lose} {
+			for _, lasts := range []int{1, 4} {
+				errno := error(syscall.EIO)
+				if mode == didNot {
+					errno = syscall.ENOSPC
+				} else if lasts > 1 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/%d", name, mode, lasts), func(t *testing.T) {
+					t.Parallel()
+					at := 0
+					for faultOnce(t, name, size, at, lasts, mode, errno) {
+						at++
+					}
+					if at < 15 {
+						t.Errorf("only %d operations; the test wants to break more", at)
+					}
+				})
+			}
+		}
+	}
+}
+
+// faultOnce makes the operation number at fail, and reports that there was
+// such an operation.
+func faultOnce(t *testing.T, name string, size, at, lasts int, mode faultMode, errno error) bool {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "ledger")
+	faulty, c := newFaultyFS(), newClock()
+	o := testOptions(dir)
+	o.FS, o.Now = faulty, c.now
+	l := mustOpen(t, o)
+	known := kept{}
+	add := func(n, size int) (index uint64, err error) {
+		leaf := fmt.Appendf(nil, `{"kind":"gateway.started","at":%q,"note":{"text":"%d"},"attachment":{"sha256":%q,"bytes":%d}}`,
+			c.now().Format(time.RFC3339Nano), n, zerosSum(size), size)
+		if index, err = l.Append(leaf, make([]byte, size)); err == nil {
+			if err = l.Durable(index); err == nil {
+				known[index] = leaf
+			}
+		}
+		return index, err
+	}
+	for n := range 20 {
+		_, err := add(n, 100)
+		must(t, err)
+	}
+	must(t, l.Publish())
+	late, err := l.Append([]byte(`{"kind":"gateway.started","at":"2026-03-01T12:00:00Z"}`), nil) // not durable yet
+	must(t, err)
+
+	faulty.arm(at, lasts, mode, errno)
+	_, err = add(20, size)
+	hit := faulty.first()
+	what := fmt.Sprintf("%s: operation %d, %q, %s, %d times", name, at, hit, mode, lasts)
+	if hit != "" && err == nil && !faulty.onlySpare() {
+		t.Errorf("%s: the entry was said to be durable", what)
+	}
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%s: %v is not ErrUnavailable", what, err)
+	}
+	if hit == "" {
+		must(t, err)
+		err := l.Publish()
+		if hit = faulty.first(); hit == "" {
+			must(t, err)
+			return false
+		}
+		what = fmt.Sprintf("%s: operation %d, %q, %s, %d times", name, at, hit, mode, lasts)
+		if err == nil && !faulty.onlySpare() {
+			t.Errorf("%s: the checkpoint was said to be made", what)
+		}
+	}
+	faulty.disarm()
+	crashed := copyDir(t, dir)
+	known.check(t, what+": crash", crashed)
+
+	for n := 21; n < 24; n++ {
+		c.add(time.Minute)
+		if _, err := add(n, 200); err != nil {
+			t.Errorf("%s: it does not heal: %v", what, err)
+		}
+	}
+	if leaf, _, err := l.Read(late); err != nil || !bytes.Contains(leaf, []byte("gateway.started")) && !bytes.Contains(leaf, []byte("lost")) {
+		t.Errorf("%s: entry %d came to be %q, %v", what, late, leaf, err)
+	}
+	if err := l.Healthy(); err != nil {
+		t.Errorf("%s: healed and not healthy: %v", what, err)
+	}
+	must(t, l.Close())
+	known.check(t, what+": healed", dir)
+	return true
+}
+
+// With a disk that stays broken nothing is taken, and everything from before
+// is there.
+func TestBrokenDiskRefuses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	faulty, c := newFaultyFS(), newClock()
+	o := testOptions(dir)
+	o.FS, o.Now = faulty, c.now
+	l := mustOpen(t, o)
+	appendMany(t, l, 0, 20)
+	faulty.arm(0, 1<<30, didNot, syscall.ENOSPC)
+	for range 5 {
+		c.add(time.Minute)
+		if _, err := l.Append([]byte("{}"), nil); !errors.Is(err, ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("%v, want ErrUnavailable for ENOSPC", err)
+		}
+		if l.Healthy() == nil || l.Health().Refuses == "" {
+			t.Fatal("it is said to be healthy")
+		}
+	}
+	if l.Size() != 20 {
+		t.Fatalf("size %d, want 20", l.Size())
+	}
+	checkMany(t, l, 0, 20)
+	faulty.disarm()
+	c.add(time.Minute)
+	i, err := l.Append([]byte(`{"kind":"gateway.started","at":"2026-03-01T12:00:00Z"}`), nil)
+	must(t, err)
+	must(t, l.Durable(i))
+	if leaf, _, err := l.Read(20); err != nil || !bytes.Contains(leaf, []byte("gateway.recovered")) {
+		t.Errorf("entry 20 is %s, %v; want one that says that the log was healed", leaf, err)
+	}
+}
+
+// A loss of power takes any part of what was not synced, in any order. What
+// was durable is there, and what is left over is set aside, not damage.
+func TestPowerLoss(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	torn := 0
+	for range 60 {
+		dir := filepath.Join(t.TempDir(), "ledger")
+		faulty := newFaultyFS()
+		o := testOptions(dir)
+		o.FS, o.SegmentBytes = faulty, 8<<10
+		l := mustOpen(t, o)
+		known := kept{}
+		for n := range 5 + random.IntN(60) {
+			leaf, attachment := leafOf(n)
+			i, err := l.Append(leaf, attachment)
+			must(t, err)
+			if random.IntN(6) == 0 {
+				must(t, l.Durable(i))
+				for ; ; i-- {
+					if _, ok := known[i]; ok {
+						break
+					}
+					known[i], _, err = l.Read(i)
+					must(t, err)
+					if i == 0 {
+						break
+					}
+				}
+			}
+			if random.IntN(20) == 0 {
+				must(t, l.Publish())
+			}
+		}
+		copied := copyDir(t, dir)
+		faulty.powerLoss(t, dir, copied, random)
+		again, err := Open(testOptions(copied))
+		must(t, err)
+		if again.Recovery().TornBytes > 0 {
+			torn++
+		}
+		must(t, again.Close())
+		known.check(t, "after power loss", copied)
+	}
+	if torn < 10 {
+		t.Errorf("only %d of the losses left a torn tail; the test wants more", torn)
+	}
+}
+
+// A frame that was durable, or under a checkpoint, and is wrong, is damage:
+// Open refuses, and says where.
+func TestDamageIsNotTakenForATornTail(t *testing.T) {
+	for name, c := range map[string]struct {
+		entry  int
+		break_ func(b []byte, s span)
+	}{
+		"under a checkpoint":   {5, func(b []byte, s span) { b[s.to-1] ^= 1 }},
+		"durable, then others": {25, func(b []byte, s span) { b[s.from+frameHead] ^= 1 }},
+		"zeroed":               {25, func(b []byte, s span) { clear(b[s.from:s.to]) }},
+		"its head":             {25, func(b []byte, s span) { b[s.from+16] ^= 0xff }},
+	} {
+		dir := filepath.Join(t.TempDir(), "ledger")
+		l := mustOpen(t, testOptions(dir))
+		appendMany(t, l, 0, 20)
+		must(t, l.Publish())
+		appendMany(t, l, 20, 28)
+		appendMany(t, l, 28, 30)
+		copied := copyDir(t, dir)
+		s := readSpans(t, copied)[c.entry]
+		edit(t, s.file, func(b []byte) []byte { c.break_(b, s); return b })
+		_, err := Open(testOptions(copied))
+		if c.entry < 20 {
+			// The tail is read from the checkpoint on; what lies before is
+			// compared with the last tile.
+			if err == nil {
+				t.Errorf("%s: opened", name)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(fmt.Sprint(err), fmt.Sprintf("byte %d: entry %d", s.from, c.entry)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpenRefusesARollback(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	writeSample(t, dir, 20, sampleSegment)
+	for name, do := range map[string]func(dir string){
+		"no entries":    func(dir string) { must(t, os.RemoveAll(filepath.Join(dir, "log"))) },
+		"no checkpoint": func(dir string) { must(t, os.Remove(filepath.Join(dir, checkpointFile))) },
+		"fewer entries": func(dir string) { writeSpans(t, dir, readSpans(t, dir)[:100]) },
+		"other entries": func(dir string) {
+			spans := readSpans(t, dir)
+			spans[3], spans[4] = spans[4], spans[3]
+			writeSpans(t, dir, spans)
+			must(t, os.RemoveAll(filepath.Join(dir, "tile")))
+		},
+	} {
+		copied := copyDir(t, dir)
+		do(copied)
+		if _, err := Open(testOptions(copied)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v, want damage", name, err)
+		}
+	}
+	// Tiles alone are made again.
+	copied := copyDir(t, dir)
+	must(t, os.RemoveAll(filepath.Join(copied, "tile")))
+	l := mustOpen(t, testOptions(copied))
+	if !l.Recovery().Rebuilt {
+		t.Error("the tiles were not made again")
+	}
+	must(t, l.Close())
+	if r := mustVerify(t, VerifyOptions{Dir: copied}); !r.OK {
+		t.Errorf("with tiles made again: %+v", r.Damage)
+	}
+}

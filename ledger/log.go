@@ -257,9 +257,7 @@ func (l *Log) enter(size int64) error {
 		l.dropSpare()
 		l.prepareSpare(want)
 	}
-	err := <-l.spare
-	l.spare = nil
-	if err != nil {
+	if err := l.awaitSpare(want); err != nil {
 		return err
 	}
 	next, err := l.install(l.size.Load(), spareName, headerSize)
@@ -316,6 +314,18 @@ func (l *Log) prepareSpare(size int64) {
 		defer l.done.Done()
 		c <- fillZero(l.o.FS, filepath.Join(l.logs, spareName), size)
 	}()
+}
+
+// awaitSpare waits for the spare segment. What kept it from being made some
+// time ago may be over: it is tried once more.
+func (l *Log) awaitSpare(size int64) error {
+	err := <-l.spare
+	if err != nil {
+		l.prepareSpare(size)
+		err = <-l.spare
+	}
+	l.spare = nil
+	return err
 }
 
 func (l *Log) dropSpare() {

@@ -417,10 +417,9 @@ func (l *Log) moveOn() (lost uint64, err error) {
 	start := r.off
 	l.dropSpare()
 	room := headerSize + max(old.off-start, 0) + int64(to-from)*lostRoom
-	l.prepareSpare(max(l.o.SegmentBytes, room))
-	err = <-l.spare
-	l.spare = nil
-	if err != nil {
+	room = max(l.o.SegmentBytes, room)
+	l.prepareSpare(room)
+	if err := l.awaitSpare(room); err != nil {
 		return 0, err
 	}
 	off, lost, err := l.copyFrames(r, from, to)

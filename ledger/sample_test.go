@@ -104,3 +104,8 @@ func copyDir(t testing.TB, from string) string {
 	must(t, os.CopyFS(to, os.DirFS(from)))
 	return to
 }
+
+func zerosSum(n int) string {
+	sum := sha256.Sum256(make([]byte, n))
+	return hex.EncodeToString(sum[:])
+}
