@@ -94,11 +94,16 @@ func (s *Session) open(ctx context.Context, k Knock) error {
 	s.unsettled = map[*Permit]struct{}{}
 	if s.target, err = s.login(k); err != nil {
 		s.finish("login to the target failed")
-		return fail("target-unavailable", err)
+		// The cause names addresses and users that are not the caller's to
+		// know: it is in the log only.
+		fail("target-unavailable", err)
+		return &custos.Refusal{Decision: unavailable("target-unavailable", errNoLogin), Session: s.id, Retry: true}
 	}
 	s.expiry = time.AfterFunc(s.caller.Expires.Add(g.TokenGrace).Sub(g.Now()), func() { s.cancel(ErrExpired) })
 	return nil
 }
+
+var errNoLogin = errors.New("the gateway could not log in to the target")
 
 func (s *Session) login(k Knock) (*Target, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.gate.LoginTimeout)
@@ -128,6 +133,19 @@ type Request struct {
 	// HTTP is the request itself, where the protocol is HTTP. Later changes
 	// to its head do not reach the target.
 	HTTP *http.Request
+	// Refused is the protocol's own refusal, of what it lets through for
+	// nobody. It goes on record as a refusal of policy's does.
+	Refused *custos.Decision
+}
+
+// decide asks policy, unless the protocol itself refuses.
+func (s *Session) decide(r *Request) custos.Decision {
+	if r.Refused == nil {
+		return s.gate.Policy.Judge(s.caller, s.conn, r.Operation)
+	}
+	d := *r.Refused
+	d.Effect = custos.Refuse
+	return d
 }
 
 // Submit decides on each request, puts all on record, and waits until the
@@ -143,7 +161,7 @@ func (s *Session) Submit(ctx context.Context, dst []*Permit, requests []Request)
 	var last uint64
 	var refused *custos.Refusal
 	for i := range requests {
-		decision := s.gate.Policy.Judge(s.caller, s.conn, requests[i].Operation)
+		decision := s.decide(&requests[i])
 		permit, err := s.intend(requests[i], decision)
 		if err != nil {
 			return s.withdraw(dst, granted), s.refusal(unavailable("ledger-unavailable", err), true)
@@ -343,6 +361,29 @@ func (s *Session) Close(reason string) {
 	s.gate.forget(s)
 }
 
+// interruptTimeout bounds how long the end of a session waits for a target
+// that is told to stop.
+const interruptTimeout = 2 * time.Second
+
+// interrupt tells a target that still works for the session to stop, so that
+// a statement does not outlive who asked for it.
+func (s *Session) interrupt() {
+	busy := false
+	s.mu.Lock()
+	for p := range s.unsettled {
+		busy = busy || p.sent.Load()
+	}
+	s.mu.Unlock()
+	if !busy || s.target.Cancel == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), interruptTimeout)
+	defer cancel()
+	if err := s.target.Cancel(ctx); err != nil {
+		s.gate.Logger.Warn("interrupt target", "session", s.id, "cause", err)
+	}
+}
+
 // finish is the end of every session that got on record. A crash in it leaves
 // a session without an end, which the next start closes as interrupted.
 func (s *Session) finish(reason string) {
@@ -351,6 +392,7 @@ func (s *Session) finish(reason string) {
 		s.expiry.Stop()
 	}
 	if s.target != nil {
+		s.interrupt()
 		s.target.close()
 	}
 	s.mu.Lock()
