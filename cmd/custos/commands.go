@@ -4,5 +4,14 @@ import "github.com/spf13/cobra"
 
 // commands lists every command, in the order of the manual.
 func commands(g *globals) []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		newDemoCommand(g),
+		newServeCommand(g),
+		newConfigCommand(g, protocolNames()),
+		newLoginCommand(g), newWhoamiCommand(g), newTokenCommand(g),
+		newSessionCommand(g),
+		newSearchCommand(g),
+		newLedgerCommand(g),
+		newEvidenceCommand(g),
+	}
 }

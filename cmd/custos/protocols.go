@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/protocol/postgres"
+	"github.com/custos-gateway/custos/server"
+	"github.com/custos-gateway/custos/sql"
+)
+
+// protocols is the table of protocols: one line each.
+var protocols = []server.Protocol{
+	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render},
+}
+
+func protocolNames() []string {
+	var names []string
+	for _, p := range protocols {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// newPostgres joins the PostgreSQL protocol to the parser of its statements,
+// which is warmed up while the gateway starts.
+func newPostgres(f server.Front) server.Service {
+	parser := sql.NewPostgres(sql.Limits{})
+	go func() {
+		if err := parser.Warm(); err != nil {
+			f.Logger.Error("warm up parser", "cause", err)
+		}
+	}()
+	return postgres.New(postgres.Options{
+		Gate: f.Gate, Dialer: f.Dialer, TLS: f.TLS, Logger: f.Logger, PreAuthTimeout: f.PreAuthTimeout, IdleTimeout: f.IdleTimeout,
+		Parse: func(text string) (verbs, objects []string, writes bool, err error) {
+			t, err := parser.Parse(text)
+			if err != nil {
+				return nil, nil, true, err
+			}
+			return t.Verbs, t.Objects, t.Writes, nil
+		},
+	})
+}
