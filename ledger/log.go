@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,8 @@ type Log struct {
 	syncMu   sync.Mutex // guards what follows; taken after mu
 	syncCond *sync.Cond
 	leading  bool
+	waiting  int                   // for the one who leads, in Durable
+	crowd    int                   // how many waited when the last sync ended
 	cur      *segment              // also guarded by mu; changes while leading only
 	broken   atomic.Pointer[fault] // set while leading
 
@@ -184,7 +187,7 @@ func (l *Log) lead() {
 
 func (l *Log) unlead() {
 	l.syncMu.Lock()
-	l.leading = false
+	l.leading, l.crowd = false, l.waiting
 	l.syncCond.Broadcast()
 	l.syncMu.Unlock()
 }
@@ -212,11 +215,19 @@ func (l *Log) Durable(index uint64) error {
 		if !l.leading {
 			break
 		}
+		l.waiting++
 		l.syncCond.Wait()
+		l.waiting--
 	}
 	l.leading = true
+	crowd := l.crowd
 	l.syncMu.Unlock()
 	defer l.unlead()
+	if crowd > 1 {
+		// Those whom the last sync served are about to append again: let
+		// them, so that this sync serves them too.
+		runtime.Gosched()
+	}
 	if l.closed.Load() {
 		return fmt.Errorf("sync ledger: %w", ErrClosed)
 	}

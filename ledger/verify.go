@@ -132,8 +132,7 @@ func (v *verifier) run() error {
 	if _, err := v.o.Trust.policy(); err != nil {
 		return err
 	}
-	firsts, err := listSegments(durable.OS, v.logDir)
-	if err != nil {
+	if _, err := os.Stat(v.logDir); err != nil {
 		return fmt.Errorf("%w; name the folder that has log and checkpoint in it", err)
 	}
 	// The checkpoint is read before the entries: a running log adds to both.
@@ -142,7 +141,8 @@ func (v *verifier) run() error {
 	}
 	v.walk = treeWalk{v: v, signed: uint64(v.head.N)}
 	v.chain = chain{v: v, told: v.head.Origin == "", open: map[custos.SessionID]*openSession{}, placeholders: map[uint64]bool{}}
-	if firsts, err = listSegments(durable.OS, v.logDir); err != nil {
+	firsts, err := listSegments(durable.OS, v.logDir)
+	if err != nil {
 		return err
 	}
 	for _, first := range firsts {
