@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/internal/durable"
 )
 
 const (
@@ -75,6 +76,7 @@ func (a *Answer) Write(at time.Time, b []byte) error {
 	for first := true; first || len(b) > 0; first = false {
 		piece := b[:min(len(b), maxRecord)]
 		b = b[len(piece):]
+		a.grow(2*binary.MaxVarintLen64 + len(piece))
 		p := binary.AppendUvarint(*a.plain, uint64(delta))
 		p = binary.AppendUvarint(p, uint64(len(piece)))
 		*a.plain = append(p, piece...)
@@ -87,6 +89,16 @@ func (a *Answer) Write(at time.Time, b []byte) error {
 		}
 	}
 	return nil
+}
+
+// grow makes room for n more bytes, and clears what it leaves behind.
+func (a *Answer) grow(n int) {
+	old := *a.plain
+	if cap(old)-len(old) >= n {
+		return
+	}
+	*a.plain = append(make([]byte, 0, max(2*cap(old), len(old)+n)), old...)
+	clear(old)
 }
 
 // spill writes the gathered records as one chunk. A crash leaves the chunks
@@ -143,9 +155,8 @@ func chunkAAD(id custos.SessionID, entry, number uint64, flags byte) []byte {
 }
 
 // Finish ends the answer. It returns a small one sealed, nil if nothing was
-// written, and cites the file of a large one. The file's bytes reach the disk
-// with the operating system's next write-back; until then a loss of power may
-// take them, and verification says so.
+// written, and cites the file of a large one, which is durable by then: the
+// ledger never cites what a loss of power may take.
 func (a *Answer) Finish() (sealed []byte, file *custos.Digest, err error) {
 	defer a.release()
 	switch {
@@ -159,7 +170,11 @@ func (a *Answer) Finish() (sealed []byte, file *custos.Digest, err error) {
 	if err := a.spill(flagLast); err != nil {
 		return nil, nil, err
 	}
-	err = a.file.Close()
+	err = a.file.Sync()
+	if err == nil {
+		err = durable.OS.SyncDir(a.rec.folder)
+	}
+	err = errors.Join(err, a.file.Close())
 	a.file = nil
 	if err != nil {
 		return nil, nil, fmt.Errorf("write recording: %w", err)

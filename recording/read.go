@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/internal/durable"
 )
 
 // Key opens what a session sealed. It is safe for concurrent use.
@@ -157,24 +158,31 @@ func decompress(b []byte) ([]byte, error) {
 	return s2.Decode(nil, b)
 }
 
+var errChunkSize = errors.New("a chunk of impossible size")
+
 func readChunk(in io.Reader) (head [headSize]byte, body []byte, err error) {
 	if _, err = io.ReadFull(in, head[:]); err != nil {
 		return head, nil, err
 	}
 	n := int64(binary.BigEndian.Uint32(head[:])) - (headSize - 4)
 	if n < 0 || n > maxChunk {
-		return head, nil, fmt.Errorf("a chunk of %d bytes", n)
+		return head, nil, fmt.Errorf("%w: %d bytes", errChunkSize, n)
 	}
 	body = make([]byte, n)
-	_, err = io.ReadFull(in, body)
+	if _, err = io.ReadFull(in, body); errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
 	return head, body, err
 }
 
 // Salvage takes stock of an answer that a crash left without an outcome: a
-// chunk that is cut is cut off, and the rest is cited. It returns nil where
-// there is no such answer. It may be called again.
+// chunk that was not written to its end is cut off, and the rest is cited. A
+// chunk that is whole and does not open was altered, not torn: then nothing is
+// cut, and the file is cited as it is. Salvage returns nil where nothing is
+// left. It may be called again.
 func (s *Store) Salvage(id custos.SessionID, entry uint64) (*custos.Digest, error) {
-	f, err := os.OpenFile(s.Path(id, entry), os.O_RDWR, 0)
+	path := s.Path(id, entry)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -182,25 +190,71 @@ func (s *Store) Salvage(id custos.SessionID, entry uint64) (*custos.Digest, erro
 		return nil, fmt.Errorf("salvage recording: %w", err)
 	}
 	defer f.Close()
-	in := bufio.NewReaderSize(f, chunkSize)
-	h := sha256.New()
-	var whole int64
-	for {
-		head, body, err := readChunk(in)
-		if err != nil {
-			break
+	whole, err := s.whole(f, id, entry)
+	if err == nil && whole == 0 {
+		if err = os.Remove(path); err == nil {
+			err = durable.OS.SyncDir(s.folder(id))
 		}
-		h.Write(head[:])
-		h.Write(body)
+		if err != nil {
+			return nil, fmt.Errorf("salvage recording: %w", err)
+		}
+		return nil, nil
+	}
+	if err == nil {
+		err = f.Truncate(whole)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("salvage recording: %w", err)
+	}
+	return digestOf(f, whole)
+}
+
+// whole returns how many bytes of a file are chunks that were written to their
+// end. It goes by the key, where that is there: a damaged length must not pass
+// for a torn end.
+func (s *Store) whole(f *os.File, id custos.SessionID, entry uint64) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	key, err := s.Key(id)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	in := bufio.NewReaderSize(f, chunkSize)
+	var whole int64
+	for number := uint64(0); ; number++ {
+		head, body, err := readChunk(in)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			// Torn: at most one chunk is, as the next is written after it.
+			if info.Size()-whole > headSize+maxChunk {
+				return info.Size(), nil
+			}
+			return whole, nil
+		case errors.Is(err, errChunkSize):
+			return info.Size(), nil
+		case err != nil:
+			return 0, err
+		}
+		if key != nil {
+			if _, err := key.aead.Open(nil, head[5:], body, chunkAAD(id, entry, number, head[4])); err != nil {
+				return info.Size(), nil
+			}
+		}
 		whole += int64(headSize + len(body))
 	}
-	if err := f.Truncate(whole); err != nil {
+}
+
+func digestOf(f *os.File, size int64) (*custos.Digest, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, size)); err != nil {
 		return nil, fmt.Errorf("salvage recording: %w", err)
 	}
-	if err := f.Sync(); err != nil {
-		return nil, fmt.Errorf("salvage recording: %w", err)
-	}
-	return &custos.Digest{SHA256: hex.EncodeToString(h.Sum(nil)), Bytes: whole}, nil
+	return &custos.Digest{SHA256: hex.EncodeToString(h.Sum(nil)), Bytes: size}, nil
 }
 
 // Record is a piece of an answer.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -280,8 +282,11 @@ func TestErase(t *testing.T) {
 		t.Errorf("the key of an erased session: %v", err)
 	}
 	key(t, s, keepID)
+	if _, err := s.Start(id); err == nil {
+		t.Error("an erased session was begun again")
+	}
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if strings.Contains(path, string(id)) {
+		if strings.Contains(path, string(id)) && !strings.HasSuffix(path, ".erased") {
 			t.Errorf("%s is left", path)
 		}
 		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, secret) {
@@ -343,14 +348,24 @@ func TestSalvage(t *testing.T) {
 		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
+		var d *custos.Digest
 		for range 2 {
-			d, err := s.Salvage(id, 1)
-			if err != nil {
+			var err error
+			if d, err = s.Salvage(id, 1); err != nil {
 				t.Fatal(err)
+			}
+			if d == nil {
+				if _, err := os.Stat(path); err == nil {
+					t.Fatal("nothing is cited of a file that is there")
+				}
+				continue
 			}
 			if err := s.Check(id, 1, *d); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if d == nil {
+			continue
 		}
 		got, err := read(k, 1, nil, &custos.Digest{})
 		if n < len(whole) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -359,6 +374,76 @@ func TestSalvage(t *testing.T) {
 	}
 	if d, err := s.Salvage(id, 2); d != nil || err != nil {
 		t.Errorf("no answer: %v, %v", d, err)
+	}
+}
+
+// What was altered is not torn: nothing is cut off it.
+func TestSalvageCutsNothingThatWasAltered(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	write(t, r, 1, noise(40<<10), noise(70<<10), noise(70<<10))
+	path := s.Path(id, 1)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, at := range map[string]int{"length made huge": 0, "length made a little longer": 2, "flags": 4, "nonce": 7, "body": 1000} {
+		b := bytes.Clone(whole)
+		b[at] ^= 0x01
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Salvage(id, 1)
+		if err != nil || d == nil || d.Bytes != int64(len(whole)) {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+}
+
+func TestOneKeyForASession(t *testing.T) {
+	s, _ := openStore(t)
+	r, id := start(t, s)
+	sealed := r.Seal(nil, []byte("select 1"))
+	if _, err := s.Start(id); err == nil {
+		t.Fatal("a session was begun twice")
+	}
+	if _, err := key(t, s, id).OpenSealed(sealed); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Key(custos.NewSessionID()); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrErased) {
+		t.Errorf("the key of no session: %v", err)
+	}
+}
+
+// A crash between the steps of Erase leaves a session that counts as erased,
+// and that Erase finishes.
+func TestEraseIsFinishedAfterACrash(t *testing.T) {
+	for name, crash := range map[string]func(*Store, custos.SessionID) error{
+		"marked": func(s *Store, id custos.SessionID) error { return os.WriteFile(s.erasedPath(id), nil, 0o600) },
+		"overwritten": func(s *Store, id custos.SessionID) error {
+			return errors.Join(os.WriteFile(s.erasedPath(id), nil, 0o600), overwrite(s.keyPath(id)))
+		},
+		"key gone": func(s *Store, id custos.SessionID) error {
+			return errors.Join(os.WriteFile(s.erasedPath(id), nil, 0o600), os.Remove(s.keyPath(id)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := openStore(t)
+			r, id := start(t, s)
+			write(t, r, 1, noise(40<<10))
+			if err := crash(s, id); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Key(id); !errors.Is(err, ErrErased) {
+				t.Errorf("after the crash: %v", err)
+			}
+			if err := s.Erase(id); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(s.Path(id, 1)); err == nil {
+				t.Error("the answer is left")
+			}
+		})
 	}
 }
 
@@ -386,6 +471,9 @@ func TestFullDisk(t *testing.T) {
 
 func TestStartRefusesWhatIsNoSession(t *testing.T) {
 	s, _ := openStore(t)
+	if err := s.Erase(custos.NewSessionID()); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a session that never was, erased: %v", err)
+	}
 	for _, id := range []custos.SessionID{"", "x", "../../../../etc/passwd", "aaaaaaaaaaaaaaaaaaaaaaaaa/"} {
 		if _, err := s.Start(id); err == nil {
 			t.Errorf("%q was taken", id)
@@ -424,6 +512,58 @@ func TestSealDoesNotAllocate(t *testing.T) {
 	dst, plain := make([]byte, 0, 512), noise(300)
 	if n := testing.AllocsPerRun(100, func() { r.Seal(dst, plain) }); n > 0 {
 		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+var updateVectors = flag.Bool("update", false, "make the test vector of docs/formats/recording.md anew")
+
+// The vector that the format's document points to reads as the document says.
+func TestVector(t *testing.T) {
+	const dir = "../docs/formats/vectors/recording"
+	const id = custos.SessionID("abcdefghijklmnopqrstuvwxya")
+	type vector struct{ Session, Key, Sealed, Plain, Answer string }
+	if *updateVectors {
+		s, _ := openStore(t)
+		r, err := s.Start(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := s.ExportKey(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := vector{Session: string(id), Key: hex.EncodeToString(k), Plain: "select 1", Sealed: hex.EncodeToString(r.Seal(nil, []byte("select 1")))}
+		answer := append(bytes.Repeat([]byte("row,"), 10<<10), noise(70<<10)...)
+		write(t, r, 7, answer[:40<<10], answer[40<<10:])
+		sum := sha256.Sum256(answer)
+		v.Answer = hex.EncodeToString(sum[:])
+		b, _ := json.MarshalIndent(v, "", "  ")
+		file, err := os.ReadFile(s.Path(id, 7))
+		if err = errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "vector.json"), append(b, '\n'), 0o644),
+			os.WriteFile(filepath.Join(dir, string(id)+".7.rec"), file, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "vector.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vector
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	secret, _ := hex.DecodeString(v.Key)
+	k, err := OpenWithKey(dir, custos.SessionID(v.Session), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, _ := hex.DecodeString(v.Sealed)
+	if plain, err := k.OpenSealed(sealed); err != nil || string(plain) != v.Plain {
+		t.Errorf("%q, %v", plain, err)
+	}
+	answer, err := read(k, 7, nil, &custos.Digest{})
+	if sum := sha256.Sum256(answer); err != nil || hex.EncodeToString(sum[:]) != v.Answer {
+		t.Errorf("%d bytes, %v", len(answer), err)
 	}
 }
 

@@ -20,9 +20,14 @@ import (
 	"github.com/custos-gateway/custos/internal/durable"
 )
 
-// ErrErased says that a session's key was destroyed, or never was: what it
-// sealed has no reading any more. It is an fs.ErrNotExist.
-var ErrErased = fmt.Errorf("the session's key was destroyed: %w", fs.ErrNotExist)
+// What Key says where there is no key. Both are an fs.ErrNotExist.
+var (
+	// ErrErased says that the session's key was destroyed by Erase.
+	ErrErased = fmt.Errorf("the session's key was destroyed: %w", fs.ErrNotExist)
+	// ErrUnknown says that the key is not there and was not erased: there
+	// never was such a session, or its key was lost.
+	ErrUnknown = fmt.Errorf("the session's key is not there: %w", fs.ErrNotExist)
+)
 
 const keySize = 32 // bytes, of AES-256
 
@@ -40,7 +45,7 @@ type Store struct {
 // elsewhere. Where there is neither, it makes the key. A crash in it leaves no
 // key, or a whole one.
 func Open(dir, masterKey string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
 	key, err := loadKey(dir, masterKey)
@@ -52,6 +57,15 @@ func Open(dir, masterKey string) (*Store, error) {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
 	return &Store{dir: dir, master: aead, folders: map[string]bool{}}, nil
+}
+
+// makeDir makes a folder, durably: a key in a folder that a loss of power
+// takes is lost.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return durable.OS.SyncDir(filepath.Dir(dir))
 }
 
 func loadKey(dir, path string) ([]byte, error) {
@@ -66,7 +80,7 @@ func loadKey(dir, path string) ([]byte, error) {
 		}
 		key := make([]byte, keySize)
 		rand.Read(key)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		if err := makeDir(filepath.Dir(path)); err != nil {
 			return nil, err
 		}
 		return key, durable.WriteFile(durable.OS, path, key, 0o600)
@@ -99,6 +113,11 @@ func (s *Store) keyPath(id custos.SessionID) string {
 	return filepath.Join(s.folder(id), string(id)+".key")
 }
 
+// erasedPath is the file that says, by being there, that a key was erased.
+func (s *Store) erasedPath(id custos.SessionID) string {
+	return filepath.Join(s.folder(id), string(id)+".erased")
+}
+
 // Path is the file of the large answer to the operation of an entry.
 func (s *Store) Path(id custos.SessionID, entry uint64) string {
 	return answerPath(s.folder(id), id, entry)
@@ -116,6 +135,12 @@ func (s *Store) Start(id custos.SessionID) (*Recording, error) {
 	}
 	if err := s.makeFolder(id); err != nil {
 		return nil, fmt.Errorf("start recording: %w", err)
+	}
+	for _, path := range []string{s.keyPath(id), s.erasedPath(id)} {
+		// Another key would make unreadable what the first one sealed.
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("start recording: session %s has one", id)
+		}
 	}
 	key := make([]byte, keySize)
 	rand.Read(key)
@@ -155,9 +180,12 @@ func (s *Store) ExportKey(id custos.SessionID) ([]byte, error) {
 	if !id.Valid() {
 		return nil, fmt.Errorf("read key: %q is not a session", id)
 	}
+	if _, err := os.Lstat(s.erasedPath(id)); err == nil {
+		return nil, fmt.Errorf("read key of session %s: %w", id, ErrErased)
+	}
 	b, err := durable.ReadFile(durable.OS, s.keyPath(id), 1<<10)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read key of session %s: %w", id, ErrErased)
+		return nil, fmt.Errorf("read key of session %s: %w", id, ErrUnknown)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key of session %s: %w", id, err)
@@ -184,37 +212,43 @@ func (s *Store) Key(id custos.SessionID) (*Key, error) {
 
 // Erase destroys a session's key, and with it every reading of what the
 // session sealed, then removes its answers. The ledger goes on citing them. It
-// may be called again: a crash in it leaves a key that is still whole, or one
-// that is overwritten, or answers that nobody can read.
+// may be called again. A crash in it leaves: nothing changed; or a mark that
+// the key is erased, with the key still there or overwritten, so that Key
+// refuses already; or answers that nobody can read.
 func (s *Store) Erase(id custos.SessionID) error {
 	if !id.Valid() {
 		return fmt.Errorf("erase recording: %q is not a session", id)
 	}
-	path := s.keyPath(id)
-	if err := overwrite(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("erase recording: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("erase recording: %w", err)
-	}
-	names, err := os.ReadDir(s.folder(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("erase recording: %w", err)
-	}
-	for _, n := range names {
-		if strings.HasPrefix(n.Name(), string(id)+".") {
-			if err := os.Remove(filepath.Join(s.folder(id), n.Name())); err != nil {
-				return fmt.Errorf("erase recording: %w", err)
-			}
-		}
-	}
-	if err := durable.OS.SyncDir(s.folder(id)); err != nil {
+	if err := s.erase(id); err != nil {
 		return fmt.Errorf("erase recording: %w", err)
 	}
 	return nil
+}
+
+func (s *Store) erase(id custos.SessionID) error {
+	_, key := os.Lstat(s.keyPath(id))
+	_, mark := os.Lstat(s.erasedPath(id))
+	if errors.Is(key, fs.ErrNotExist) && errors.Is(mark, fs.ErrNotExist) {
+		return fmt.Errorf("session %s: %w", id, ErrUnknown)
+	}
+	names, err := os.ReadDir(s.folder(id))
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(durable.OS, s.erasedPath(id), nil, 0o600); err != nil {
+		return err
+	}
+	if err := overwrite(s.keyPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, n := range names {
+		if name := n.Name(); strings.HasPrefix(name, string(id)+".") && !strings.HasSuffix(name, ".erased") {
+			if err := os.Remove(filepath.Join(s.folder(id), name)); err != nil {
+				return err
+			}
+		}
+	}
+	return durable.OS.SyncDir(s.folder(id))
 }
 
 // overwrite puts zeros where a file's bytes are, durably.
