@@ -31,7 +31,7 @@ var standardOnly = map[string]bool{"": true, "gate": true}
 
 // apart are folders of the house that are not part of the binary: they use it
 // from outside and stand on no floor.
-var apart = []string{"bench", "testdata"}
+var apart = []string{"bench", "e2e", "testdata"}
 
 // room returns the room of a package's path within the module.
 func room(path string) (name string, ok bool) {
