@@ -96,7 +96,6 @@ func (s *served) answered() (need int, err error) {
 	if err := s.record(pos); err != nil {
 		return 0, err
 	}
-	s.owner = nil
 	if err := s.tell(from, pos); err != nil {
 		return 0, err
 	}

@@ -31,8 +31,10 @@ type Limits struct {
 	PreAuth int
 	// Password is the longest password message, in bytes; 128 KiB.
 	Password int
-	// Message is the longest message of a session, in bytes; 64 MiB. A longer
-	// one is refused and skipped as it arrives, without being held.
+	// Message is the longest message of a session, and with its statement's
+	// text the longest operation, in bytes; 15 MiB, as the ledger keeps no
+	// more than 16 MiB beside an entry. A longer message is refused and
+	// skipped as it arrives, without being held.
 	Message int
 	// Statements is how many named statements and portals a session may have
 	// defined at a time; 10,000.
@@ -49,7 +51,7 @@ func (l *Limits) fill() {
 	}
 	set(&l.PreAuth, 1000)
 	set(&l.Password, 128<<10)
-	set(&l.Message, 64<<20)
+	set(&l.Message, 15<<20)
 	set(&l.Statements, 10_000)
 	set(&l.StatementBytes, 16<<20)
 	l.Message = min(l.Message, largeLimit)

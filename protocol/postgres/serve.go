@@ -294,6 +294,9 @@ func (s *served) take(t byte, at int, body []byte) (err error) {
 	default:
 		return violation(fmt.Sprintf("invalid frontend message type %s", messageName(t)))
 	}
+	if errors.Is(err, errSkipped) {
+		return nil
+	}
 	if n := len(s.batch); err == nil && n > 0 {
 		s.batch[n-1].end = end
 	}
@@ -318,7 +321,7 @@ func (s *served) oversized(t byte, size int) error {
 	if !s.discard {
 		u := s.next(frontend[t].name, s.in.r)
 		u.op.Text, u.op.Writes = fmt.Sprintf("a message of %d bytes", size), true
-		u.refused = refuse(ruleTooLong, fmt.Sprintf("the message has %d bytes, want at most %d", size, s.server.Limits.Message), "send it in pieces, or by COPY")
+		u.refused = tooLong(size, s.server.Limits.Message)
 		u.query = t == 'Q' || t == 'F'
 	}
 	if err := s.submit(); err != nil {
@@ -337,6 +340,10 @@ func (s *served) oversized(t byte, size int) error {
 	return nil
 }
 
+func tooLong(size, most int) *custos.Decision {
+	return refuse(ruleTooLong, fmt.Sprintf("the operation has %d bytes, want at most %d", size, most), "send it in pieces, or by COPY")
+}
+
 // submit puts the batch on record and forwards what is permitted of it.
 func (s *served) submit() error {
 	s.settleBound()
@@ -345,6 +352,9 @@ func (s *served) submit() error {
 	for len(batch) > 0 {
 		s.requests = s.requests[:0]
 		for _, u := range batch {
+			if n := len(u.op.Text) + u.end - u.at; n > s.server.Limits.Message && u.refused == nil {
+				u.refused = tooLong(n, s.server.Limits.Message)
+			}
 			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused})
 		}
 		permits, err := s.session.Submit(s.session.Context(), s.permits[:0], s.requests)
@@ -492,8 +502,15 @@ func (s *served) barrier() error {
 	for s.pending > 0 && s.ended == nil {
 		s.changed.Wait()
 	}
+	if s.skips || s.discard {
+		s.discard = true
+		return errSkipped
+	}
 	return s.ended
 }
+
+// errSkipped is what a message meets that is skipped for an error before it.
+var errSkipped = errors.New("it is skipped")
 
 // refuse tells the client that an operation was refused: in its place among
 // the answers, and with the transaction it stands in.

@@ -135,9 +135,9 @@ func (s *served) onParse(at int, body []byte) error {
 func (s *served) onBind(at int, body []byte) error {
 	f := fields{b: body}
 	portalName, statementName := f.text(), string(f.text())
-	// A Bind joins the Parse of its statement, with a Describe between.
+	// A Bind joins the Parse of its unnamed statement, with a Describe between.
 	u := s.last(at)
-	if u == nil || !u.parsed || u.bound || u.executed || u.synced || u.name != statementName {
+	if u == nil || !u.parsed || u.bound || u.executed || u.synced || u.name != "" || statementName != "" {
 		st, err := s.statement(statementName)
 		if err != nil {
 			return err
@@ -189,7 +189,7 @@ func (s *served) keepPortal(u *unit) {
 // and not run to its end is kept, for what comes.
 func (s *served) settleBound() {
 	if n := len(s.batch); n > 0 {
-		if u := s.batch[n-1]; u.bound && !u.executed {
+		if u := s.batch[n-1]; u.bound && !u.executed && u.statement != nil {
 			u.executed = true // nothing joins any more
 			s.keepPortal(u)
 		}
