@@ -211,7 +211,11 @@ func (l *Log) tick() {
 	if err == nil {
 		err = l.Publish()
 	}
+	problem := ""
 	if err != nil && l.ctx.Err() == nil {
+		problem = err.Error()
+	}
+	if last := l.problem.Swap(&problem); problem != "" && (last == nil || *last != problem) {
 		l.o.Logger.Error("keep the ledger", "cause", err)
 	}
 }

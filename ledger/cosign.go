@@ -41,6 +41,8 @@ type WitnessState struct {
 type Health struct {
 	// Refuses is why the log refuses entries; empty: it does not.
 	Refuses string `json:"refuses,omitempty"`
+	// Problem is what keeps heartbeats and checkpoints from being made.
+	Problem string `json:"problem,omitempty"`
 	Size    uint64 `json:"size"`
 	// Durable, Signed and Published are how many entries are durable, under
 	// a signed checkpoint, and under a published one.
@@ -60,6 +62,9 @@ func (l *Log) Health() Health {
 		Published: uint64(head.published.N), Quorum: l.o.Quorum, Witnesses: []WitnessState{}}
 	if err := l.Healthy(); err != nil {
 		h.Refuses = err.Error()
+	}
+	if p := l.problem.Load(); p != nil {
+		h.Problem = *p
 	}
 	for _, w := range l.witnesses {
 		w.mu.Lock()

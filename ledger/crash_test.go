@@ -74,6 +74,7 @@ func appendUntilKilled(dir string) error {
 // Killed at any moment, a log has all that it said was durable, opens, and
 // verifies.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	times := 50
 	if s := os.Getenv(crashTimes); s != "" {
 		var err error

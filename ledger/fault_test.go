@@ -365,6 +365,168 @@ func faultOnce(t *testing.T, name string, size, at, lasts int, mode faultMode, e
 	return true
 }
 
+// Healing is broken at each of its operations, in turn, and the machine
+// crashes there: what was durable stays, and the next try heals.
+func TestEachFaultOfHealing(t *testing.T) {
+	for _, mode := range []faultMode{didNot, did, half, lose} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			at := 0
+			for healOnce(t, at, mode) {
+				at++
+			}
+			if at < 8 {
+				t.Errorf("only %d operations; the test wants to break more", at)
+			}
+		})
+	}
+}
+
+func healOnce(t *testing.T, at int, mode faultMode) bool {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "ledger")
+	faulty, c := newFaultyFS(), newClock()
+	o := testOptions(dir)
+	o.FS, o.Now = faulty, c.now
+	l := mustOpen(t, o)
+	known := kept{}
+	leaf := []byte(`{"kind":"gateway.started","at":"2026-03-01T12:00:00Z"}`)
+	for range 5 {
+		i, err := l.Append(leaf, nil)
+		must(t, err)
+		must(t, l.Durable(i))
+		known[i] = leaf
+	}
+	for range 3 {
+		_, err := l.Append(leaf, nil)
+		must(t, err)
+	}
+	faulty.arm(0, 1, didNot, syscall.EIO)
+	if err := l.Durable(7); !errors.Is(err, ErrUnavailable) || !errors.Is(err, syscall.EIO) {
+		t.Fatalf("durable: %v", err)
+	}
+	faulty.arm(at, 1, mode, syscall.EIO)
+	_, err := l.Append(leaf, nil)
+	hit := faulty.first()
+	faulty.disarm()
+	if strings.HasPrefix(hit, "write 0") { // the new entry's own frame
+		hit = ""
+	}
+	if hit != "" && err == nil && !faulty.onlySpare() {
+		t.Errorf("operation %d, %q, %s: it is said to be healed", at, hit, mode)
+	}
+	known.check(t, fmt.Sprintf("operation %d of healing, %q, %s", at, hit, mode), copyDir(t, dir))
+	c.add(time.Minute)
+	i, err := l.Append(leaf, nil)
+	must(t, err)
+	must(t, l.Durable(i))
+	known[i] = leaf
+	for i := uint64(5); i < 8; i++ { // they were whole, and are durable now
+		known[i] = leaf
+	}
+	must(t, l.Close())
+	known.check(t, fmt.Sprintf("operation %d of healing, %q, %s, then healed", at, hit, mode), dir)
+	return hit != ""
+}
+
+// While writers write over segments and faults, readers read what was
+// written, and a stranger who verifies the folder finds nothing wrong.
+func TestReadersBesideWritersAndFaults(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	faulty, c := newFaultyFS(), newClock()
+	o := testOptions(dir)
+	o.FS, o.Now, o.SegmentBytes, o.Interval = faulty, c.now, 16<<10, time.Millisecond
+	l := mustOpen(t, o)
+	var writers, readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		writers.Go(func() {
+			for n := range 300 {
+				c.add(20 * time.Millisecond)
+				leaf, attachment := leafOf(n)
+				if i, err := l.Append(leaf, attachment); err == nil && n%10 == 0 {
+					l.Durable(i) // may fail: faults come
+				}
+				if n%60 == 59 {
+					faulty.arm(3, 1, did, syscall.EIO)
+				}
+			}
+		})
+	}
+	readers.Go(func() {
+		next := uint64(0)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := l.Scan(next, l.Size(), func(i uint64, leaf, _ []byte) error {
+				if i != next || len(leaf) == 0 {
+					t.Errorf("entry %d came for %d", i, next)
+				}
+				next++
+				return nil
+			}); err != nil {
+				t.Errorf("scan from %d: %v", next, err)
+				return
+			}
+		}
+	})
+	readers.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if r, err := Verify(VerifyOptions{Dir: dir, Trust: testTrust, Heartbeat: -1}); err != nil || !r.OK {
+				t.Errorf("verify beside the writers: %+v, %v", r, err)
+				return
+			}
+		}
+	})
+	writers.Wait()
+	close(done)
+	readers.Wait()
+	faulty.disarm()
+	c.add(time.Minute)
+	_, err := l.Append([]byte(`{"kind":"gateway.stopped","at":"2026-03-01T12:00:00Z"}`), nil)
+	must(t, err)
+	must(t, l.Close())
+	if r := mustVerify(t, VerifyOptions{Dir: dir, Heartbeat: -1}); !r.OK {
+		t.Errorf("verify: %+v", r)
+	}
+}
+
+// An idle log says, each time of the heartbeat, that there was nothing to say.
+func TestHeartbeat(t *testing.T) {
+	c := newClock()
+	o := testOptions(filepath.Join(t.TempDir(), "ledger"))
+	o.Now = c.now
+	l := mustOpen(t, o)
+	appendMany(t, l, 0, 1)
+	for n := uint64(1); n < 4; n++ {
+		l.tick()
+		if l.Size() != n {
+			t.Fatalf("size %d before a heartbeat is due, want %d", l.Size(), n)
+		}
+		c.add(time.Hour)
+		l.tick()
+		leaf, _, err := l.Read(n)
+		if err != nil || !bytes.Contains(leaf, []byte(`"ledger.heartbeat"`)) {
+			t.Fatalf("entry %d is %s, %v", n, leaf, err)
+		}
+		if h := l.Health(); h.Published != n+1 || h.Problem != "" {
+			t.Fatalf("health %+v, want %d entries published", h, n+1)
+		}
+	}
+	must(t, l.Close())
+	if r := mustVerify(t, VerifyOptions{Dir: o.Dir}); !r.OK {
+		t.Errorf("verify: %+v", r.Damage)
+	}
+}
+
 // With a disk that stays broken nothing is taken, and everything from before
 // is there.
 func TestBrokenDiskRefuses(t *testing.T) {
@@ -401,6 +563,7 @@ func TestBrokenDiskRefuses(t *testing.T) {
 // A loss of power takes any part of what was not synced, in any order. What
 // was durable is there, and what is left over is set aside, not damage.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	torn := 0
 	for range 60 {

@@ -86,6 +86,7 @@ type Log struct {
 	head      atomic.Pointer[heads]
 	witnesses []*witnessClient
 	signed    chan struct{} // a token when there is a new pending checkpoint
+	problem   atomic.Pointer[string]
 
 	recovery Recovery
 	stop     context.CancelFunc

@@ -261,6 +261,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 // Whatever the order in which writers come, indexes are given once, without
 // gaps, in the order of each writer; and what is durable is there.
 func TestGroupCommitOrder(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
 		must(t, err)

@@ -315,6 +315,7 @@ func alterWithTiles(t testing.TB, dir string, spans []span) {
 }
 
 func TestTamperingIsFoundAndPlaced(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "ledger")
 	writeSample(t, dir, 125, sampleSegment)
 	r := mustVerify(t, VerifyOptions{Dir: dir})

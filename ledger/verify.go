@@ -105,7 +105,9 @@ type verifier struct {
 	chain chain
 	bad   bool // an entry was missing or not whole: the leaves' root says nothing
 
-	done, total int64
+	// done are the bytes of the segments before, and told is how far Progress
+	// heard.
+	done, told, total int64
 }
 
 // Verify reads a log's folder as a stranger does: with public keys only, and
@@ -296,13 +298,13 @@ func (v *verifier) segment(first, until, next uint64, last bool) (uint64, error)
 		}
 		v.entry(&e, file)
 		next++
-		v.progress(size, r.off)
+		v.progress(r.off, false)
 	}
 	if err := v.rest(f, r.off, next, last, file); err != nil {
 		return next, err
 	}
+	v.progress(size, last)
 	v.done += size
-	v.progress(0, 0)
 	if !last && next < until {
 		v.missing(next, until, file)
 		next = until
@@ -325,12 +327,12 @@ func (v *verifier) checkOrigin(f durable.File, first, next uint64, file string) 
 	return nil
 }
 
-// progress tells how far it got, about once in a MiB.
-func (v *verifier) progress(size, off int64) {
-	if v.o.Progress == nil || size > 0 && off>>20 == (off-headerSize)>>20 {
-		return
+// progress tells how far it got, once in a MiB and at the end.
+func (v *verifier) progress(off int64, end bool) {
+	if done := min(v.done+off, v.total); v.o.Progress != nil && (end || done-v.told >= 1<<20) {
+		v.told = done
+		v.o.Progress(done, v.total)
 	}
-	v.o.Progress(min(v.done+off, v.total), v.total)
 }
 
 // missing reports that entries from one index up to another are not there.

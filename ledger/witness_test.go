@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -170,9 +171,36 @@ func TestWitnessedLogAsTorchwoodSeesIt(t *testing.T) {
 	if r, err := ledger.Verify(ledger.VerifyOptions{Dir: dir, Trust: trust}); err != nil || !r.OK || r.Checkpoint.Cosigned < 900 {
 		t.Errorf("verify: %+v, %v", r, err)
 	}
+	checkPython(t, dir, vkey, []string{a.VerifierKey(), b.VerifierKey(), c.VerifierKey()})
 	trust.Quorum = 3
 	if r, err := ledger.Verify(ledger.VerifyOptions{Dir: dir, Trust: trust}); err != nil || r.OK || r.Damage[0].File != "checkpoint" {
 		t.Errorf("verify with a quorum that was not reached: %+v, %v", r, err)
+	}
+}
+
+// checkPython has the other verifier judge the cosignatures of two of three
+// witnesses.
+func checkPython(t testing.TB, dir, vkey string, witnesses []string) {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3 here")
+	}
+	file := func(key string) string {
+		name := filepath.Join(t.TempDir(), "key.pub")
+		must(t, os.WriteFile(name, []byte(key+"\n"), 0o600))
+		return name
+	}
+	args := []string{"../docs/formats/verify.py", dir, file(vkey)}
+	for _, w := range witnesses {
+		args = append(args, "--witness", file(w))
+	}
+	for quorum, want := range map[string]int{"2": 0, "3": 5} {
+		cmd := exec.Command(path, append(args, "--quorum", quorum)...)
+		out, err := cmd.Output()
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			t.Errorf("verify.py with a quorum of %s exits with %d, want %d: %s, %v", quorum, code, want, out, err)
+		}
 	}
 }
 
