@@ -25,7 +25,7 @@
 //     tiles beyond the checkpoint, which are written again.
 //  5. The checkpoint is replaced in one step. It covers durable entries only.
 //
-// When a write or a sync fails, the log refuses: see recover.go. Verify reads
+// When a write or a sync fails, the log refuses: see heal.go. Verify reads
 // all of it as a stranger does, with public keys only. docs/formats/ledger.md
 // specifies every byte.
 package ledger
