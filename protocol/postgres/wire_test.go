@@ -96,6 +96,7 @@ func (g *gateway) say(t testing.TB, wire []byte) []byte {
 	t.Helper()
 	conn := g.dial(t)
 	conn.Write(wire)
+	conn.(*net.TCPConn).CloseWrite()
 	b, _ := io.ReadAll(conn)
 	return b
 }
