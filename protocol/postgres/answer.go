@@ -354,7 +354,7 @@ func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, er
 		}
 		return nil, nil
 	case poisonStep:
-		instead = rendered(w.refusal).append(nil, "ERROR")
+		instead = w.refusal.append(nil, "ERROR")
 	default:
 		w.code = code
 		if err := s.settle(w, pos+size, custos.StateError); err != nil {

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
 )
 
@@ -12,9 +11,9 @@ const poisonStep = '!'
 // work is one operation at the target, or a refusal in the place of one.
 type work struct {
 	permit  *gate.Permit
-	refusal *custos.Refusal
-	rows    int64 // of tags
-	counted int64 // DataRows since the last tag
+	refusal *fatal // what the client is told
+	rows    int64  // of tags
+	counted int64  // DataRows since the last tag
 	code    string
 	forget  *forget
 	portals bool // it may end portals

@@ -6,6 +6,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/sql/libpgquery"
 )
 
 // The rules of this protocol itself.
@@ -38,6 +39,7 @@ func code(rule string) string {
 // fatal is an error before or at the end of a session.
 type fatal struct {
 	code, message, detail, hint string
+	position                    int // in the statement, in characters from 1; 0: none
 }
 
 func (f *fatal) Error() string { return f.message }
@@ -56,6 +58,9 @@ func (f *fatal) append(dst []byte, severity string) []byte {
 	}
 	if f.hint != "" {
 		dst = appendText(append(dst, 'H'), clean(f.hint))
+	}
+	if f.position > 0 {
+		dst = appendText(append(dst, 'P'), strconv.Itoa(f.position))
 	}
 	return finish(append(dst, 0), at)
 }
@@ -83,6 +88,16 @@ func turnedAway(r *custos.Refusal) *fatal {
 // recorded, and what to do next.
 func rendered(r *custos.Refusal) *fatal {
 	return &fatal{code: code(r.Rule), message: r.Error(), detail: detail(r), hint: r.Hint}
+}
+
+// rendered renders the refusal of u. What does not parse is told as the
+// target itself would tell it, for clients to show the place.
+func (u *unit) rendered(r *custos.Refusal) *fatal {
+	f := rendered(r)
+	if e, ok := errors.AsType[*libpgquery.SyntaxError](u.unparsed); ok && r.Rule == ruleUnparsed {
+		f.message, f.position = e.Message, e.Position
+	}
+	return f
 }
 
 func detail(r *custos.Refusal) string {

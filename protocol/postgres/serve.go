@@ -523,7 +523,8 @@ func (s *served) refuse(u *unit, r *custos.Refusal) error {
 		return s.afterRefusal(u)
 	}
 	s.endGroup()
-	text := rendered(r).append(nil, "ERROR")
+	told := u.rendered(r)
+	text := told.append(nil, "ERROR")
 	if u.query {
 		text = appendReady(text, 'I')
 	}
@@ -533,7 +534,7 @@ func (s *served) refuse(u *unit, r *custos.Refusal) error {
 	}
 	s.mu.Lock()
 	frame := s.poison.poison
-	s.queue.push(step{kind: poisonStep, last: true, work: &work{refusal: r}})
+	s.queue.push(step{kind: poisonStep, last: true, work: &work{refusal: told}})
 	if u.query {
 		frame = s.poison.poisonSync
 		s.queue.push(step{kind: 'S'})

@@ -210,6 +210,10 @@ var settable = map[string]bool{
 // gateway, says so (section "Protocol Versions").
 func (d *door) greet() (*hello, error) {
 	h := &hello{connection: d.params["database"], asserted: map[string]string{}, settings: map[string]string{}}
+	if !d.secure && !loopback(d.conn.LocalAddr()) {
+		// The token is not asked for: it would cross the network in the clear.
+		return nil, &fatal{code: "28000", message: "the gateway takes connections inside TLS only", hint: "connect with sslmode=require, or better verify-full"}
+	}
 	if d.params["user"] == "" {
 		return nil, &fatal{code: "28000", message: "no PostgreSQL user name specified in startup packet"}
 	}
@@ -260,7 +264,7 @@ func (d *door) greet() (*hello, error) {
 func (h *hello) set(name, value string) error {
 	low := strings.ToLower(name)
 	if !settable[low] {
-		return &fatal{code: "42501", message: fmt.Sprintf("refused by rule postgres/startup-parameter: %q may not be set at the start of a session", name),
+		return &fatal{code: "42501", message: fmt.Sprintf("refused by rule postgres/startup-parameter: unsupported startup parameter: %s", name),
 			hint: "leave it out of the connection's settings, or SET it afterwards, where policy allows that"}
 	}
 	if low == "client_encoding" {

@@ -13,11 +13,12 @@ import (
 // unit is one operation as it is put together from the client's messages: a
 // Query; or a Parse, Bind, Describe and Execute that belong together.
 type unit struct {
-	op      custos.Operation
-	refused *custos.Decision
-	at, end int // of its frames in the client's buffer
-	steps   []step
-	work    *work
+	op       custos.Operation
+	refused  *custos.Decision
+	unparsed error // why its text is not known
+	at, end  int   // of its frames in the client's buffer
+	steps    []step
+	work     *work
 
 	query     bool // it is answered up to ReadyForQuery
 	synced    bool // a Sync is among its frames
@@ -85,6 +86,7 @@ func (u *unit) judge(st *statement) {
 	u.op.Text, u.op.Verbs, u.op.Objects, u.op.Writes = st.text, st.verbs, st.objects, st.writes
 	if st.unparsed != nil {
 		u.op.Writes = true
+		u.unparsed = st.unparsed
 		u.refused = refuse(ruleUnparsed, st.unparsed.Error(), "write the statement in SQL that PostgreSQL's own grammar takes")
 	}
 }
