@@ -26,7 +26,7 @@ var codes = map[string]string{
 	"token": "28P01", "sessions": "53300", "space": "53100", "session": "57P01",
 	"target-unavailable": "57P03", "ledger-unavailable": "57P03", "recording-unavailable": "57P03",
 	ruleUnparsed: "42601", ruleTooLong: "54000", ruleFunction: "0A000", ruleStatement: "26000", rulePortal: "34000",
-	ruleLimit: "53400", ruleEncoding: "22023",
+	ruleLimit: "53400", ruleEncoding: "22021",
 }
 
 func code(rule string) string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -41,7 +42,8 @@ type served struct {
 	owner    *work // whose answer the segment is
 	segment  int   // where it begins in the buffer
 
-	clientMu sync.Mutex // orders writes to the client
+	clientMu sync.Mutex  // orders writes to the client
+	closing  atomic.Bool // the session is being closed from here
 
 	mu      sync.Mutex // guards what follows
 	changed sync.Cond
@@ -69,7 +71,7 @@ func (s *Server) serve(session *gate.Session, d *door) {
 	s.cancel.serve(d.key, v)
 	defer s.cancel.forget(d.key)
 	// The end of the session wakes whoever waits for the client.
-	unwatch := context.AfterFunc(session.Context(), v.wake)
+	unwatch := context.AfterFunc(session.Context(), v.interrupted)
 	defer unwatch()
 	answered := make(chan struct{})
 	go func() {
@@ -87,6 +89,7 @@ func (s *Server) serve(session *gate.Session, d *door) {
 		cause = why
 	}
 	v.client.SetWriteDeadline(time.Now().Add(farewellTimeout))
+	v.closing.Store(true)
 	session.Close(reason(cause))
 	<-answered
 	if !errors.Is(cause, errClient) && !told {
@@ -113,6 +116,15 @@ func reason(cause error) string {
 func (s *served) wake() {
 	s.client.SetReadDeadline(past)
 	s.client.SetWriteDeadline(time.Now().Add(farewellTimeout))
+}
+
+// interrupted is the end of the session from outside. It also ends a wait for
+// a target that does not read.
+func (s *served) interrupted() {
+	s.wake()
+	if !s.closing.Load() {
+		s.session.Close("")
+	}
 }
 
 // end is the end of the target's side.
@@ -580,6 +592,11 @@ const drainTimeout = 10 * time.Second
 
 // drain waits until all is answered that a client asked and did not wait for.
 func (s *served) drain() error {
+	if s.unsynced {
+		if err := s.session.Upkeep(flushFrame); err != nil {
+			return errClient
+		}
+	}
 	over := false
 	timer := time.AfterFunc(drainTimeout, func() {
 		s.mu.Lock()
@@ -590,7 +607,7 @@ func (s *served) drain() error {
 	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.queue.n > 0 && s.ended == nil && !over {
+	for s.queue.n > 0 && s.copying == nil && s.ended == nil && !over {
 		s.changed.Wait()
 	}
 	return errClient

@@ -3,9 +3,11 @@ package postgres
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	custos "github.com/custos-gateway/custos"
 )
@@ -76,9 +78,17 @@ func (u *unit) step(kind byte, def *definition) {
 // understand asks the parser about a text.
 func (s *served) understand(text string) *statement {
 	st := &statement{text: text}
+	if !utf8.ValidString(text) {
+		st.writes, st.unparsed = true, errEncoding
+		return st
+	}
 	st.verbs, st.objects, st.writes, st.unparsed = s.server.Parse(text)
 	return st
 }
+
+// errEncoding is that of a text that a target would read otherwise than the
+// parser does.
+var errEncoding = errors.New(`invalid byte sequence for encoding "UTF8"`)
 
 // judge fills in what the operation is about.
 func (u *unit) judge(st *statement) {
@@ -87,6 +97,10 @@ func (u *unit) judge(st *statement) {
 	if st.unparsed != nil {
 		u.op.Writes = true
 		u.unparsed = st.unparsed
+		if errors.Is(st.unparsed, errEncoding) {
+			u.refused = refuse(ruleEncoding, st.unparsed.Error(), "send it as UTF8")
+			return
+		}
 		u.refused = refuse(ruleUnparsed, st.unparsed.Error(), "write the statement in SQL that PostgreSQL's own grammar takes")
 	}
 }
