@@ -80,6 +80,20 @@ func (f *line) until(last byte) string {
 	}
 }
 
+// body reads the rest of a message, behind its type.
+func (f *line) body() []byte {
+	f.t.Helper()
+	var size [4]byte
+	if _, err := io.ReadFull(f.conn, size[:]); err != nil {
+		f.t.Fatal(err)
+	}
+	body := make([]byte, binary.BigEndian.Uint32(size[:])-4)
+	if _, err := io.ReadFull(f.conn, body); err != nil {
+		f.t.Fatal(err)
+	}
+	return body
+}
+
 // rest is what comes until the line is closed.
 func (f *line) rest() []byte {
 	b, _ := io.ReadAll(f.conn)
