@@ -319,6 +319,7 @@ func (s *Server) reload() {
 		s.Logger.Error("reload configuration: the issuers of the old one stay in force", "cause", err)
 	}
 	s.inForce.Store(next)
+	s.space.look() // the floors may be others now
 	s.Logger.Info("configuration reloaded", "version", next.digest[:12])
 }
 
