@@ -52,7 +52,6 @@ func TestMain(m *testing.M) {
 type gateway struct {
 	*gatetest.World
 	addr   string
-	caFile string
 	server *postgres.Server
 	stop   context.CancelFunc
 	ended  chan error
