@@ -67,6 +67,12 @@ func startFor(t testing.TB, target *testtarget.Postgres, secure custos.TargetTLS
 	t.Helper()
 	w := gatetest.New(t, custos.Connection{Name: "orders", Protocol: postgres.Name, Address: target.Address, Database: target.Database, TLS: secure},
 		custos.Credential{Username: target.User, Password: target.Password})
+	return serveWorld(t, w, change...)
+}
+
+// serveWorld serves the protocol in front of a world.
+func serveWorld(t testing.TB, w *gatetest.World, change ...func(*postgres.Options)) *gateway {
+	t.Helper()
 	o := postgres.Options{Gate: w.Gate, Dialer: w, Parse: parse, Logger: w.Logger()}
 	for _, c := range change {
 		c(&o)
@@ -120,7 +126,12 @@ func (g *gateway) dsn(more ...string) string {
 
 func (g *gateway) connect(t testing.TB, more ...string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), g.dsn(more...))
+	return connectTo(t, g.dsn(more...))
+}
+
+func connectTo(t testing.TB, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,6 +194,7 @@ func (r *replay) describe() {
 func (r *replay) cells() []*string {
 	f := fields{b: r.body}
 	n := max(f.int16(), 0)
+	var set string // marks what is not null until the values lie still
 	r.row, r.values = r.row[:0], r.values[:0]
 	for range n {
 		size := f.int32()
@@ -205,13 +206,12 @@ func (r *replay) cells() []*string {
 			r.row = append(r.row, nil)
 			continue
 		}
-		i := len(r.values)
-		r.values = append(r.values, r.words(i, f.take(size)))
-		r.row = append(r.row, new(string))
+		r.values = append(r.values, r.words(len(r.values), f.take(size)))
+		r.row = append(r.row, &set)
 	}
 	for i := range r.row {
 		if r.row[i] != nil {
-			*r.row[i] = r.values[i]
+			r.row[i] = &r.values[i]
 		}
 	}
 	return r.row
@@ -226,7 +226,7 @@ func (r *replay) words(i int, value []byte) string {
 		}
 		return `\x` + hex.EncodeToString(value)
 	}
-	return Words(r.types, r.columns[i].oid, value)
+	return binaryWords(r.types, r.columns[i].oid, value)
 }
 
 // control reports bytes that text from PostgreSQL does not have.
@@ -239,9 +239,9 @@ func control(b []byte) bool {
 	return false
 }
 
-// Words puts a value in the binary format of a type in words: as PostgreSQL
+// binaryWords puts a value in the binary format of a type in words: as PostgreSQL
 // would in the text format, or in hexadecimal for types that are not known.
-func Words(types *pgtype.Map, oid uint32, value []byte) string {
+func binaryWords(types *pgtype.Map, oid uint32, value []byte) string {
 	switch oid {
 	case pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID, pgtype.JSONOID, pgtype.UnknownOID:
 		if utf8.Valid(value) {
