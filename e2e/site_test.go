@@ -63,6 +63,12 @@ type site struct {
 // of that name.
 func newSite(t testing.TB, settings ...string) *site {
 	t.Helper()
+	return newSiteWith(t, "", settings...)
+}
+
+// newSiteWith starts all of it with more connections than orders.
+func newSiteWith(t testing.TB, more string, settings ...string) *site {
+	t.Helper()
 	s := &site{t: t, target: testtarget.StartPostgres(t, testtarget.Options{Settings: settings}), dir: t.TempDir()}
 	var err error
 	if s.provider, err = oidctest.Start("127.0.0.1:0"); err != nil {
@@ -85,6 +91,7 @@ connections:
     tls: disable
     credential: {username: `+s.target.User+`, password: {file: orders.password}}
     access: [{groups: [dba]}]
+`+strings.ReplaceAll(more, "TARGET", s.target.Address)+`
 limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 `)
 	t.Cleanup(func() {
