@@ -20,6 +20,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/gate/gatetest"
+	"github.com/custos-gateway/custos/protocol/postgres"
 )
 
 // code returns the SQLSTATE of an error of the server's.
@@ -629,4 +630,26 @@ func TestClientDies(t *testing.T) {
 	for running("select pg_sleep(61)") {
 	}
 	g.endedEarly(t)
+}
+
+// A session cannot make the gateway hold statements without end.
+func TestStatementLimits(t *testing.T) {
+	g := start(t, func(o *postgres.Options) { o.Limits.Statements, o.Limits.StatementBytes = 50, 4<<20 })
+	for name, c := range map[string]struct{ size, want int }{"count": {10, 50}, "bytes": {900 << 10, 4}} {
+		f := g.raw(t)
+		var m []pgproto3.FrontendMessage
+		for i := range 60 {
+			m = append(m, &pgproto3.Parse{Name: fmt.Sprint("s", i), Query: "select '" + strings.Repeat("x", c.size) + "'"})
+		}
+		go f.send(append(m, &pgproto3.Sync{})...)
+		if got, want := f.until('Z'), strings.Repeat("1", c.want)+"EZ"; got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+		f.send(&pgproto3.Query{String: "deallocate all"})
+		f.until('Z')
+		f.send(&pgproto3.Parse{Name: "s", Query: "select 1"}, &pgproto3.Sync{})
+		if got := f.until('Z'); got != "1Z" {
+			t.Errorf("%s: after all were closed: %s", name, got)
+		}
+	}
 }

@@ -26,14 +26,15 @@ type served struct {
 	poison  *greeting
 
 	// Of the client's side.
-	in       buffer
-	batch    []*unit
-	requests []gate.Request
-	permits  []*gate.Permit
-	group    []*definition // since the last Sync, not confirmed
-	discard  bool          // up to the next Sync
-	unsynced bool          // the target has messages that no Sync followed
-	copied   []byte        // CopyData gathered, not yet forwarded
+	in          buffer
+	batch       []*unit
+	requests    []gate.Request
+	permits     []*gate.Permit
+	group       []*definition // since the last Sync, not confirmed
+	unconfirmed int           // bytes of definitions since names were last sure
+	discard     bool          // up to the next Sync
+	unsynced    bool          // the target has messages that no Sync followed
+	copied      []byte        // CopyData gathered, not yet forwarded
 
 	// Of the target's side.
 	out      buffer
@@ -263,6 +264,12 @@ func (s *served) takeAll() error {
 				return err
 			}
 		}
+		if s.unconfirmed > maxUnconfirmed {
+			if err := s.barrier(); err != nil && !errors.Is(err, errSkipped) {
+				return err
+			}
+			s.unconfirmed = 0
+		}
 	}
 }
 
@@ -360,7 +367,7 @@ func tooLong(size, most int) *custos.Decision {
 func (s *served) submit() error {
 	s.settleBound()
 	batch := s.batch
-	defer func() { s.batch = s.batch[:0] }()
+	defer s.clearBatch()
 	for len(batch) > 0 {
 		s.requests = s.requests[:0]
 		for _, u := range batch {
@@ -402,6 +409,25 @@ func (s *served) submit() error {
 		}
 	}
 	return nil
+}
+
+// keptUnits is how many units an idle session keeps to use again.
+const keptUnits = 8
+
+// clearBatch lets go of all that the batch refers to.
+func (s *served) clearBatch() {
+	clear(s.requests)
+	clear(s.permits[:cap(s.permits)])
+	if len(s.batch) > keptUnits {
+		s.batch, s.requests, s.permits = nil, nil, nil
+		return
+	}
+	for _, u := range s.batch {
+		clear(u.op.Params)
+		clear(u.steps)
+		*u = unit{steps: u.steps[:0], op: custos.Operation{Params: u.op.Params[:0]}}
+	}
+	s.batch = s.batch[:0]
 }
 
 // send forwards what was permitted, after queueing what is to be answered.

@@ -38,6 +38,9 @@ const (
 	maxBatch = 256
 	// maxSteps is how many messages may wait for the target's answer.
 	maxSteps = 4096
+	// maxUnconfirmed is how many bytes of definitions may wait for the
+	// target to confirm them, so that the session's limit holds.
+	maxUnconfirmed = 1 << 20
 )
 
 // next returns a fresh unit at the end of the batch. Its first frame has begun
@@ -328,7 +331,10 @@ func (s *served) ran(st *statement) {
 
 // define adds a definition to those that the rest of the pipeline, up to its
 // Sync, builds on: if it fails, the rest is skipped.
-func (s *served) define(d *definition) { s.group = append(s.group, d) }
+func (s *served) define(d *definition) {
+	s.group = append(s.group, d)
+	s.unconfirmed += d.size()
+}
 
 // endGroup ends what builds on definitions that are not confirmed.
 func (s *served) endGroup() { s.group = s.group[:0] }
