@@ -20,7 +20,9 @@ import (
 // runTimeout is when a client counts as stuck.
 const runTimeout = 5 * time.Minute
 
-// run runs a program with the environment of a client, and returns its output.
+// run runs a program with the environment of a client, and returns what it
+// printed. What it says on stderr counts when it fails: psycopg warns there of
+// errors that come sooner or later than it expects.
 func run(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)

@@ -13,24 +13,40 @@ import (
 	"testing"
 )
 
-// suite runs lib/pq's own tests and returns what became of each.
+// suite runs lib/pq's own tests and returns what became of each. The suite
+// panics where an event takes more than 100 ms, which on a busy machine it
+// does directly as well: then it is run again.
 func suite(t *testing.T, dir string, env []string) map[string]string {
+	t.Helper()
+	for range 5 {
+		if results, panicked := suiteOnce(t, dir, env); !panicked {
+			return results
+		}
+	}
+	t.Fatal("lib/pq's suite ran out of its time limits each time: run it on a quieter machine")
+	return nil
+}
+
+func suiteOnce(t *testing.T, dir string, env []string) (results map[string]string, panicked bool) {
 	t.Helper()
 	cmd := exec.Command("go", "test", "-json", "-count=1", "-timeout=5m", ".")
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), "PQTEST_BINARY_PARAMETERS=no", "GOFLAGS=-mod=mod"), env...)
 	out, err := cmd.Output()
-	results := map[string]string{}
+	results = map[string]string{}
 	for line := range bytes.Lines(out) {
 		var e struct{ Action, Test string }
 		if json.Unmarshal(line, &e) == nil && e.Test != "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
 			results[e.Test] = e.Action
 		}
 	}
+	if bytes.Contains(out, []byte("panic: wantEvent: timeout")) {
+		return nil, true
+	}
 	if len(results) < 100 {
 		t.Fatalf("the suite ran %d tests: %v\n%s", len(results), err, out)
 	}
-	return results
+	return results, false
 }
 
 // explained are the tests of lib/pq that end otherwise through custos, each
