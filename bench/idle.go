@@ -14,6 +14,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// openTimeout bounds how long it may take to open all sessions.
+const openTimeout = 5 * time.Minute
+
+// sparing has Go collect garbage whenever it can, and give back at once what
+// that frees, where by default it waits until there is as much garbage as
+// there is in use: what is measured is what sessions hold, and not what
+// starting and opening them left behind.
+const sparing = "GOMEMLIMIT=32MiB"
+
 // backend is about what one more session costs the target itself, in bytes.
 const backend = 3 << 20
 
@@ -60,7 +69,8 @@ func (b *bench) affordable() (int, error) {
 }
 
 func (b *bench) crowd(ctx context.Context, name string, n int) (_ crowd, err error) {
-	w, err := b.start(ctx, worldOptions{sessions: n + warm, settings: append([]string{"max_connections = " + strconv.Itoa(n+100)}, crowded...)})
+	settings := append([]string{"max_connections = " + strconv.Itoa(n+100)}, crowded...)
+	w, err := b.start(ctx, worldOptions{sessions: n + warm, settings: settings, environ: []string{sparing}})
 	if err != nil {
 		return crowd{}, err
 	}
@@ -92,6 +102,8 @@ const warm = 16
 // open opens n sessions, each of which asks one thing. They stay until the
 // world ends.
 func (w *world) open(ctx context.Context, p *path, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	const hands = 8
 	opened, failed := make([]*pgconn.PgConn, n), make([]error, hands)
 	var opening sync.WaitGroup
@@ -112,7 +124,10 @@ func (w *world) open(ctx context.Context, p *path, n int) error {
 			}
 		}
 	})
-	return errors.Join(failed...)
+	if err := errors.Join(failed...); err != nil {
+		return fmt.Errorf("open %d sessions: %w", n, err)
+	}
+	return nil
 }
 
 // settledMemory returns the memory of what stands in the way, when it has not

@@ -116,6 +116,8 @@ func (b *bench) repeat(ctx context.Context, w *world, loads []load, to *[]*serie
 
 // pgbench runs it once.
 func (b *bench) pgbench(ctx context.Context, w *world, p *path, l load) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.seconds)*time.Second+startTimeout)
+	defer cancel()
 	args := append(p.args(), "-n", "-T", strconv.Itoa(b.seconds), "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(2, l.clients)))
 	args = append(args, l.args...)
 	logs := filepath.Join(w.dir, "transactions")
@@ -126,7 +128,7 @@ func (b *bench) pgbench(ctx context.Context, w *world, p *path, l load) (sample,
 	cmd.Env = p.environ()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return sample{}, fmt.Errorf("run pgbench %s by %s: %w\n%s", l.name, p.name, err, out)
+		return sample{}, fmt.Errorf("run pgbench %s by %s: %w\n%s", l.name, p.name, errors.Join(err, context.Cause(ctx)), out)
 	}
 	s := sample{}
 	if s.tps, err = parseTPS(out); err != nil || l.clients > 1 {

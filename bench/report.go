@@ -76,6 +76,7 @@ func (r *report) String() string {
 		r.records(&s)
 	}
 	if len(r.crowds) > 0 {
+		fmt.Fprintf(&s, "\nMemory that idle sessions add to what stands in the way (custos with %s):\n", sparing)
 		s.WriteString("\n| memory | sessions | KiB a session |\n|---|---|---|\n")
 		for _, c := range r.crowds {
 			fmt.Fprintf(&s, "| %s | %d | %.1f |\n", c.path, c.sessions, float64(c.bytes)/1024)

@@ -61,6 +61,8 @@ func (b *bench) rows(ctx context.Context, w *world) error {
 }
 
 func (a *answer) time(ctx context.Context, p *path) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	c, err := p.connect(ctx)
 	if err != nil {
 		return 0, err

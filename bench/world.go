@@ -76,7 +76,8 @@ type world struct {
 type worldOptions struct {
 	sessions int // at one time, by one path
 	settings []string
-	fill     bool // with pgbench's tables
+	fill     bool     // with pgbench's tables
+	environ  []string // of custos, besides what this process has
 }
 
 // start starts the target and all that leads to it.
@@ -357,6 +358,7 @@ limits: {sessions: %d, sessions_per_caller: 0, pre_auth_timeout: 60s, free_space
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, bin, "serve", "--config", config, "--log-level", "warn")
+	cmd.Env = append(os.Environ(), o.environ...)
 	token := provider.Mint("ana", oidctest.Lifetime(24*time.Hour))
 	return &path{"custos", address, "any", token, cmd}, w.run(ctx, cmd, address)
 }
