@@ -135,6 +135,10 @@ func unknownFiles(dir string, files map[string]cited, keys map[string]uint64) ([
 		}
 		name, err := filepath.Rel(dir, path)
 		_, isFile := files[name]
+		// The mark of an erased key lies where the key lay.
+		if _, isKey := keys[strings.TrimSuffix(name, ".erased")+".key"]; isKey && strings.HasSuffix(name, ".erased") {
+			return nil
+		}
 		if _, isKey := keys[name]; !isFile && !isKey {
 			unknown = append(unknown, "recordings/"+filepath.ToSlash(name))
 		}
