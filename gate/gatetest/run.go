@@ -385,8 +385,7 @@ func gatewayStops(t *testing.T, s *suite) {
 }
 
 func expires(t *testing.T, s *suite) {
-	s.Expire(time.Now().Add(500 * time.Millisecond))
-	s.interrupted(t, func(Client, custos.SessionID) {})
+	s.interrupted(t, func(_ Client, id custos.SessionID) { s.Gate.Stop(id, gate.ErrExpired) })
 	if e := s.Ledger.Await(func(e Kept) bool { return e.Closed != nil }); e.Closed.Reason != gate.ErrExpired.Error() {
 		t.Errorf("the end on record: %q", e.Closed.Reason)
 	}

@@ -38,7 +38,6 @@ type World struct {
 	mu      sync.Mutex
 	judge   func(*custos.Operation) custos.Decision
 	space   error
-	expires time.Time
 	log     bytes.Buffer
 }
 
@@ -60,8 +59,7 @@ func New(t testing.TB, c custos.Connection, cred custos.Credential) *World {
 		t.Fatal(err)
 	}
 	c.Access = []custos.Access{{Groups: []string{"dba"}}}
-	w := &World{Ledger: &Ledger{log: l}, Recordings: recordings, Connection: &c, Credential: cred, Tap: &Tap{},
-		expires: time.Now().Add(time.Hour)}
+	w := &World{Ledger: &Ledger{log: l}, Recordings: recordings, Connection: &c, Credential: cred, Tap: &Tap{}}
 	w.Ledger.changed.L = &w.Ledger.mu
 	w.Gate, err = gate.New(gate.Config{Ledger: w.Ledger, Recorder: recorder{recordings}, Identifier: w, Policy: w, Vault: w,
 		Dialer: w, Directory: directory{&c}, Space: w, Logger: slog.New(slog.NewTextHandler((*logWriter)(w), &slog.HandlerOptions{Level: slog.LevelDebug})), Now: time.Now})
@@ -128,21 +126,12 @@ func (w *World) FillDisk(err error) {
 	w.space = err
 }
 
-// Expire sets when the token of ana ends.
-func (w *World) Expire(at time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.expires = at
-}
-
 // Verify is gate.Identifier.
 func (w *World) Verify(_ context.Context, token string) (*custos.Principal, error) {
 	if token != Token && !strings.HasPrefix(token, Token+".") {
 		return nil, errors.New("the token's signature is wrong")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return &custos.Principal{Issuer: "https://id.example.com", Subject: "ana", Name: "ana", Kind: custos.KindPerson, Groups: []string{"dba"}, Expires: w.expires}, nil
+	return &custos.Principal{Issuer: "https://id.example.com", Subject: "ana", Name: "ana", Kind: custos.KindPerson, Groups: []string{"dba"}, Expires: time.Now().Add(time.Hour)}, nil
 }
 
 // Enter is of gate.Policy.
