@@ -35,10 +35,10 @@ type World struct {
 	// Tap sees what reaches the target and what comes from it.
 	Tap *Tap
 
-	mu      sync.Mutex
-	judge   func(*custos.Operation) custos.Decision
-	space   error
-	log     bytes.Buffer
+	mu    sync.Mutex
+	judge func(*custos.Operation) custos.Decision
+	space error
+	log   bytes.Buffer
 }
 
 // New returns a world around a connection to a running target.
