@@ -203,10 +203,14 @@ func (g *Gate) Open(ctx context.Context, k Knock) (*Session, error) {
 	if err := g.Space.ForSession(); err != nil {
 		return nil, g.turnAway(s, k, unavailable("space", err), true)
 	}
+	// From here on Stop and Shutdown reach it, also while it is being opened.
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if err := g.register(s); err != nil {
+		s.cancel(errClosed)
 		return nil, g.turnAway(s, k, unavailable("sessions", err), true)
 	}
-	if err := s.open(ctx, k); err != nil {
+	if err := s.open(k); err != nil {
+		s.cancel(errClosed)
 		g.forget(s)
 		return nil, err
 	}
@@ -283,7 +287,7 @@ func (g *Gate) Stop(id custos.SessionID, cause error) bool {
 	g.mu.Lock()
 	s := g.live[id]
 	g.mu.Unlock()
-	if s == nil || s.cancel == nil {
+	if s == nil {
 		return false
 	}
 	s.cancel(cause)

@@ -308,6 +308,38 @@ func TestOpenTurnsAway(t *testing.T) {
 	}
 }
 
+// The gateway may stop, or an admin stop a session, while it is being opened.
+func TestShutdownWhileOpening(t *testing.T) {
+	w, g := newWorld(t)
+	dialled := make(chan struct{})
+	w.dial = func() (net.Conn, error) {
+		close(dialled)
+		here, _ := net.Pipe()
+		return here, nil
+	}
+	k := w.knock()
+	k.Login = func(ctx context.Context, _ net.Conn, _ *custos.Connection, _ custos.Credential, _ any) (*Target, error) {
+		<-ctx.Done() // a target that says nothing
+		return nil, ctx.Err()
+	}
+	opened := make(chan error)
+	go func() {
+		_, err := g.Open(context.Background(), k)
+		opened <- err
+	}()
+	<-dialled
+	g.Shutdown()
+	if err := <-opened; err == nil {
+		t.Error("a session was opened after the shutdown")
+	}
+	if _, err := g.Open(t.Context(), w.knock()); err == nil {
+		t.Error("a session was opened after the shutdown")
+	}
+	if want := "session.opened session.closed session.turned-away"; w.book.kinds() != want {
+		t.Errorf("ledger: %s\n   want %s", w.book.kinds(), want)
+	}
+}
+
 func TestSessionLimit(t *testing.T) {
 	w, g := newWorld(t)
 	a, _ := w.open(t, g), w.open(t, g)

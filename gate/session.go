@@ -73,7 +73,7 @@ func (s *Session) opened(k Knock) *custos.Opened {
 // open makes the recording's key, puts the session on record, and only then
 // borrows the credential and logs in. A crash after the record leaves a
 // session without an end, which the next start closes as interrupted.
-func (s *Session) open(ctx context.Context, k Knock) error {
+func (s *Session) open(k Knock) error {
 	g := s.gate
 	fail := func(rule string, err error) error {
 		g.Logger.Error("open session", "session", s.id, "connection", s.conn.Name, "step", rule, "cause", err)
@@ -90,7 +90,6 @@ func (s *Session) open(ctx context.Context, k Knock) error {
 		rec.Close()
 		return fail("ledger-unavailable", err)
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.unsettled = map[*Permit]struct{}{}
 	if s.target, err = s.login(k); err != nil {
 		s.finish("login to the target failed")
