@@ -192,7 +192,7 @@ func (w *witnessClient) cosign(ctx context.Context, dir string, c head) ([]byte,
 			return nil, fmt.Errorf("it has cosigned a checkpoint of %d entries, and this one has %d: this ledger was rolled back, or another uses its key", actual, c.N)
 		}
 		if line, actual, err = w.add(ctx, dir, c, actual); err == nil && line == nil {
-			err = fmt.Errorf("it changed its mind about the size it knows, to %d", actual)
+			err = fmt.Errorf("it has cosigned another history of %d entries: this ledger was rolled back or rewritten, or another uses its key", actual)
 		}
 	}
 	return line, err
