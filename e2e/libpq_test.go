@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	_ "github.com/lib/pq" // its tests are run from the module's source
 )
 
 // suite runs lib/pq's own tests and returns what became of each. The suite

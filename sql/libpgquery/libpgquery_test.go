@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	_ "github.com/wasilibs/go-pgquery/parser" // whose parser.wasm ours is compared with
 )
 
 var shared = New(2)
