@@ -11,7 +11,10 @@ func TestParseTPS(t *testing.T) {
 	if tps, err := parseTPS([]byte(out)); tps != 19012.5 || err != nil {
 		t.Errorf("%v, %v", tps, err)
 	}
-	for _, out := range []string{"", "tps = fast (without initial connection time)\n", "tps = 0.0 (without initial connection time)\n"} {
+	if tps, err := parseTPS([]byte("number of transactions actually processed: 0\nnumber of failed transactions: 0 (NaN%)\n")); tps != 0 || err != nil {
+		t.Errorf("%v, %v", tps, err)
+	}
+	for _, out := range []string{"", "tps = fast (without initial connection time)\n"} {
 		if tps, err := parseTPS([]byte(out)); err == nil {
 			t.Errorf("%q was read as %v", out, tps)
 		}

@@ -60,7 +60,7 @@ func median[T cmp.Ordered](v []T) T {
 }
 
 // spread is how much the greatest of v exceeds the least.
-func spread(v []float64) float64 { return slices.Max(v)/slices.Min(v) - 1 }
+func spread(v []float64) float64 { return slices.Max(v)/max(slices.Min(v), 1e-3) - 1 }
 
 // String is the report in Markdown.
 func (r *report) String() string {
