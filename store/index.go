@@ -4,17 +4,14 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 
-	custos "github.com/custos-gateway/custos"
-
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // schema is dropped and made again whenever schemaVersion changes: the index
@@ -23,7 +20,11 @@ import (
 //go:embed schema.sql
 var schema string
 
-const schemaVersion = 1
+const schemaVersion = 2
+
+// ErrDamaged says that the file is not an index that can be used. Nothing is
+// lost by deleting it.
+var ErrDamaged = errors.New("the search index is damaged; stop the gateway, delete the index's file, and start it: the index is built again from the ledger")
 
 // Index is the search index. It is safe for concurrent use.
 type Index struct {
@@ -37,11 +38,13 @@ type Index struct {
 }
 
 // Open opens the index at path, or makes it. A file that is not an index of
-// this version is replaced by an empty one.
+// this version, or is seen to be damaged, is replaced by an empty one. Any
+// other error leaves the file as it is. Open does not read all of the file:
+// damage further in shows as ErrDamaged when it is met.
 func Open(path string) (*Index, error) {
 	x := &Index{path: path, grew: make(chan struct{})}
 	err := x.open()
-	if err != nil {
+	if errors.Is(err, ErrDamaged) {
 		if err = x.remove(); err == nil {
 			err = x.open()
 		}
@@ -52,8 +55,9 @@ func Open(path string) (*Index, error) {
 	return x, nil
 }
 
-// open takes the file into use. A loss of power may damage it: it is never
-// synced, as it can be built again.
+// open takes the file into use. In WAL mode with synchronous NORMAL a loss of
+// power takes the newest transactions and damages nothing; they are made again
+// from the ledger.
 func (x *Index) open() error {
 	f, err := os.OpenFile(x.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -62,7 +66,7 @@ func (x *Index) open() error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	pragmas := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(OFF)", "secure_delete(ON)"}}
+	pragmas := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "secure_delete(ON)"}}
 	dsn := "file:" + (&url.URL{Path: x.path}).EscapedPath() + "?" + pragmas.Encode()
 	if x.write, err = sql.Open("sqlite", dsn); err != nil {
 		return err
@@ -70,7 +74,7 @@ func (x *Index) open() error {
 	x.write.SetMaxOpenConns(1)
 	if err := x.prepare(); err != nil {
 		x.write.Close()
-		return err
+		return damage(err)
 	}
 	if x.read, err = sql.Open("sqlite", dsn+"&_pragma=query_only(ON)"); err != nil {
 		x.write.Close()
@@ -90,16 +94,25 @@ func (x *Index) prepare() error {
 			return err
 		}
 	} else if version != schemaVersion {
-		return fmt.Errorf("it is of version %d", version)
-	}
-	var quick string
-	if err := x.write.QueryRow("PRAGMA quick_check(1)").Scan(&quick); err != nil {
-		return err
-	}
-	if quick != "ok" {
-		return errors.New(quick)
+		return fmt.Errorf("%w: it is of version %d", ErrDamaged, version)
 	}
 	return x.write.QueryRow("SELECT next FROM progress").Scan(&x.next)
+}
+
+// damage tells an error of a file that is no index, or a broken one, from
+// others, such as of a full disk.
+func damage(err error) error {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff { // the rest of the code says more of the same
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR:
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 func (x *Index) remove() error {
@@ -151,154 +164,17 @@ func (x *Index) advance(next uint64) {
 func (x *Index) Reset() error {
 	tx, err := x.write.Begin()
 	if err != nil {
-		return fmt.Errorf("reset index: %w", err)
+		return fmt.Errorf("reset index: %w", damage(err))
 	}
 	defer tx.Rollback()
-	for _, q := range []string{"DELETE FROM words", "DELETE FROM objects", "DELETE FROM verbs", "DELETE FROM operations", "DELETE FROM sessions", "UPDATE progress SET next = 0"} {
-		if _, err := tx.Exec(q); err != nil {
-			return fmt.Errorf("reset index: %w", err)
-		}
+	w := newWriter(tx)
+	for _, table := range []string{"words", "operation_lists", "session_lists", "names", "operations", "sessions", "seconds"} {
+		w.exec("DELETE FROM " + table)
 	}
-	if err := tx.Commit(); err != nil {
+	w.exec("UPDATE progress SET next = 0, reached = NULL, back = 0")
+	if err := w.commit(); err != nil {
 		return fmt.Errorf("reset index: %w", err)
 	}
 	x.advance(0)
 	return nil
-}
-
-// Apply indexes entries, in order, as one step. Entries that are indexed
-// already are passed over; a gap is an error.
-func (x *Index) Apply(items []Item) error {
-	next, _ := x.Next()
-	for len(items) > 0 && items[0].Index < next {
-		items = items[1:]
-	}
-	if len(items) == 0 {
-		return nil
-	}
-	tx, err := x.write.Begin()
-	if err != nil {
-		return fmt.Errorf("index entries: %w", err)
-	}
-	defer tx.Rollback()
-	w := writer{tx: tx, prepared: map[string]*sql.Stmt{}}
-	for i := range items {
-		if items[i].Index != next {
-			return fmt.Errorf("index entries: entry %d comes where %d is due", items[i].Index, next)
-		}
-		w.entry(&items[i])
-		next++
-	}
-	w.exec("UPDATE progress SET next = ?", int64(next))
-	if w.err == nil {
-		w.err = tx.Commit()
-	}
-	if w.err != nil {
-		return fmt.Errorf("index entries: %w", w.err)
-	}
-	x.advance(next)
-	return nil
-}
-
-// maxIndexed bounds, in bytes, how much of a statement is shown in lists and
-// searched. Replay shows all of it.
-const maxIndexed = 256 << 10
-
-// writer writes one transaction and keeps its first error.
-type writer struct {
-	tx       *sql.Tx
-	prepared map[string]*sql.Stmt
-	err      error
-}
-
-func (w *writer) exec(query string, args ...any) {
-	if w.err != nil {
-		return
-	}
-	stmt := w.prepared[query]
-	if stmt == nil {
-		if stmt, w.err = w.tx.Prepare(query); w.err != nil {
-			return
-		}
-		w.prepared[query] = stmt
-	}
-	_, w.err = stmt.Exec(args...)
-}
-
-func (w *writer) entry(item *Item) {
-	e := item.Entry
-	switch {
-	case (e.Kind == custos.EntryOpened || e.Kind == custos.EntryTurned) && e.Opened != nil:
-		w.opened(item)
-	case e.Kind == custos.EntrySubmitted && e.Submit != nil:
-		w.submitted(item)
-	case e.Kind == custos.EntrySettled && e.Settled != nil:
-		s := e.Settled
-		w.exec(`UPDATE operations SET outcome = ?, code = ?, rows = ?, bytes = ?, masked = ?, settled = ? WHERE entry = ?`,
-			string(s.State), s.Code, s.Rows, s.Bytes, s.Masked, int64(item.Index), int64(s.Operation))
-	case e.Kind == custos.EntryClosed && e.Closed != nil:
-		w.exec(`UPDATE sessions SET ended = ?, state = ?, reason = ? WHERE id = ?`, e.At.UnixMicro(), SessionClosed, e.Closed.Reason, string(e.Session))
-	case e.Kind == custos.EntryErased:
-		w.exec(`DELETE FROM words WHERE rowid IN (SELECT entry FROM operations WHERE session = ?)`, string(e.Session))
-		w.exec(`UPDATE operations SET text = '', params = NULL WHERE session = ?`, string(e.Session))
-	}
-}
-
-func (w *writer) opened(item *Item) {
-	e, o := item.Entry, item.Entry.Opened
-	state, ended := SessionOpen, sql.NullInt64{}
-	if e.Kind == custos.EntryTurned {
-		state, ended = SessionTurnedAway, sql.NullInt64{Int64: e.At.UnixMicro(), Valid: true}
-	}
-	var behalf custos.Principal
-	if o.Caller.OnBehalfOf != nil {
-		behalf = *o.Caller.OnBehalfOf
-	}
-	w.exec(`INSERT OR REPLACE INTO sessions (entry, id, caller, issuer, subject, kind, groups, behalf, behalf_issuer, behalf_subject,
-		connection, protocol, client, started, ended, state, reason, rule) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		int64(item.Index), string(e.Session), named(&o.Caller), o.Caller.Issuer, o.Caller.Subject, string(o.Caller.Kind), list(o.Caller.Groups),
-		named(&behalf), behalf.Issuer, behalf.Subject, o.Connection, o.Protocol, o.Client, e.At.UnixMicro(), ended, state, o.Reason, o.Rule)
-}
-
-func named(p *custos.Principal) string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return p.Subject
-}
-
-func (w *writer) submitted(item *Item) {
-	o := OperationOf(item.Index, item.Entry, item.Operation)
-	text := o.Text
-	if len(text) > maxIndexed {
-		text = strings.ToValidUTF8(text[:maxIndexed], "") + " …"
-	}
-	w.exec(`INSERT OR REPLACE INTO operations (entry, session, at, class, text, params, verbs, objects, writes, effect, rule, policy, outcome)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`, int64(o.Entry), string(o.Session), o.At.UnixMicro(), o.Class, text, list(o.Params), list(o.Verbs), list(o.Objects),
-		o.Writes, o.Effect, o.Rule, o.Policy, o.Outcome)
-	if item.Operation != nil {
-		w.exec(`INSERT OR REPLACE INTO words (rowid, text) VALUES (?, ?)`, int64(o.Entry), text+"\n"+strings.Join(o.Params, "\n"))
-	}
-	for _, v := range o.Verbs {
-		w.exec(`INSERT OR IGNORE INTO verbs (verb, entry) VALUES (?, ?)`, strings.ToUpper(v), int64(o.Entry))
-	}
-	for _, object := range o.Objects {
-		object = strings.ToLower(object)
-		w.exec(`INSERT OR IGNORE INTO objects (object, entry) VALUES (?, ?)`, object, int64(o.Entry))
-		// A table is found by its name alone as well.
-		for i := strings.IndexByte(object, '.'); i >= 0; i = strings.IndexByte(object, '.') {
-			object = object[i+1:]
-			w.exec(`INSERT OR IGNORE INTO objects (object, entry) VALUES (?, ?)`, object, int64(o.Entry))
-		}
-	}
-	w.exec(`UPDATE sessions SET operations = operations + 1 WHERE id = ?`, string(o.Session))
-}
-
-// list is how a list of words is stored; nil for none.
-func list(words []string) any {
-	if len(words) == 0 {
-		return nil
-	}
-	b, _ := json.Marshal(words) // strings always encode
-	return string(b)
 }

@@ -19,46 +19,18 @@ var ErrNotFound = errors.New("not found")
 const sessionColumns = `s.entry, s.id, s.caller, s.behalf, s.issuer, s.subject, s.kind, s.groups, s.connection, s.protocol,
 	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations`
 
-const operationColumns = `o.entry, o.session, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
+const operationColumns = `o.entry, s.id, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
 	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, s.caller, s.behalf, s.connection`
-
-// mine narrows sessions s to the viewer's. The alternatives are looked up by
-// an index each.
-func (c *conditions) mine(v *Viewer) {
-	if v != nil {
-		c.add(`s.entry IN (SELECT entry FROM sessions WHERE issuer = ? AND subject = ?
-			UNION ALL SELECT entry FROM sessions WHERE behalf_issuer = ? AND behalf_subject = ?)`, v.Issuer, v.Subject, v.Issuer, v.Subject)
-	}
-}
-
-// page is how many items a page of f has.
-func (f *Filter) page() int {
-	if f.Limit <= 0 {
-		return 100
-	}
-	return f.Limit
-}
-
-// cursor reads the entry at which the page before ended.
-func (f *Filter) cursor() (int64, bool, error) {
-	if f.Cursor == "" {
-		return 0, false, nil
-	}
-	n, err := strconv.ParseInt(f.Cursor, 10, 64)
-	if err != nil || n < 0 {
-		return 0, false, fmt.Errorf("%w: the cursor is not one that a list gave", ErrQuery)
-	}
-	return n, true, nil
-}
 
 // Sessions lists sessions, the newest first, and the cursor of the next page;
 // empty: there is none. A page costs the same however many sessions there are.
 func (x *Index) Sessions(ctx context.Context, f Filter) ([]Session, string, error) {
-	query, args, err := sessionsQuery(&f)
-	if err != nil {
-		return nil, "", err
+	var n narrowing
+	err := f.narrow(&n, &sessionKind)
+	var items []Session
+	if err == nil {
+		items, err = page(ctx, x.read, &sessionKind, &n, &f, scanSession)
 	}
-	items, err := collect(ctx, x.read, scanSession, query, args)
 	if err != nil {
 		return nil, "", fmt.Errorf("list sessions: %w", err)
 	}
@@ -66,37 +38,14 @@ func (x *Index) Sessions(ctx context.Context, f Filter) ([]Session, string, erro
 	return items, next, nil
 }
 
-func sessionsQuery(f *Filter) (string, []any, error) {
-	var c conditions
-	if f.Caller != "" {
-		c.add("(s.caller = ? OR s.subject = ? OR s.behalf = ? OR s.behalf_subject = ?)", f.Caller, f.Caller, f.Caller, f.Caller)
-	}
-	if f.Connection != "" {
-		c.add("s.connection = ?", f.Connection)
-	}
-	if !f.Since.IsZero() {
-		c.add("s.started >= ?", f.Since.UnixMicro())
-	}
-	if !f.Until.IsZero() {
-		c.add("s.started < ?", f.Until.UnixMicro())
-	}
-	after, given, err := f.cursor()
-	if err != nil {
-		return "", nil, err
-	}
-	if given {
-		c.add("s.entry < ?", after)
-	}
-	c.mine(f.Viewer)
-	return "SELECT " + sessionColumns + " FROM sessions s" + c.where() + " ORDER BY s.entry DESC LIMIT ?", append(c.args, f.page()+1), nil
-}
-
 // Session returns one session, if the filter's viewer may see it.
 func (x *Index) Session(ctx context.Context, id custos.SessionID, f Filter) (*Session, error) {
-	var c conditions
-	c.add("s.id = ?", string(id))
-	c.mine(f.Viewer)
-	items, err := collect(ctx, x.read, scanSession, "SELECT "+sessionColumns+" FROM sessions s"+c.where(), c.args)
+	query, args := "SELECT "+sessionColumns+" FROM sessions s WHERE s.id = ?", []any{string(id)}
+	if v := f.Viewer; v != nil {
+		query += " AND (s.issuer = ? AND s.subject = ? OR s.behalf_issuer = ? AND s.behalf_subject = ?)"
+		args = append(args, v.Issuer, v.Subject, v.Issuer, v.Subject)
+	}
+	items, err := collect(ctx, x.read, scanSession, query, args)
 	if err != nil {
 		return nil, fmt.Errorf("look up session: %w", err)
 	}
@@ -116,7 +65,7 @@ func (x *Index) Operations(ctx context.Context, id custos.SessionID, f Filter) (
 		after = -1
 	}
 	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
-		" FROM operations o JOIN sessions s ON s.id = o.session WHERE o.session = ? AND o.entry > ? ORDER BY o.entry LIMIT ?", []any{string(id), after, f.page() + 1})
+		" FROM sessions s CROSS JOIN operations o WHERE s.id = ? AND o.opened = s.entry AND o.entry > ? ORDER BY o.entry LIMIT ?", []any{string(id), after, f.page() + 1})
 	if err != nil {
 		return nil, "", fmt.Errorf("list operations: %w", err)
 	}
@@ -127,7 +76,7 @@ func (x *Index) Operations(ctx context.Context, id custos.SessionID, f Filter) (
 // Operation returns the operation of one entry of a session.
 func (x *Index) Operation(ctx context.Context, id custos.SessionID, entry uint64) (*Operation, error) {
 	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
-		" FROM operations o JOIN sessions s ON s.id = o.session WHERE o.session = ? AND o.entry = ?", []any{string(id), int64(entry)})
+		" FROM operations o CROSS JOIN sessions s WHERE o.entry = ? AND s.entry = o.opened AND s.id = ?", []any{int64(entry), string(id)})
 	if err != nil {
 		return nil, fmt.Errorf("look up operation: %w", err)
 	}
@@ -142,11 +91,15 @@ func (x *Index) Operation(ctx context.Context, id custos.SessionID, entry uint64
 // FIELD:VALUE narrows by who, connection, table, verb, session, effect,
 // outcome, rule, since and until; a - before any of them means its opposite.
 func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, error) {
-	query, args, err := searchQuery(&f, time.Now())
-	if err != nil {
-		return nil, "", err
+	var n narrowing
+	err := n.query(f.Query, time.Now())
+	if err == nil {
+		err = f.narrow(&n, &operationKind)
 	}
-	items, err := collect(ctx, x.read, scanOperation, query, args)
+	var items []Operation
+	if err == nil {
+		items, err = page(ctx, x.read, &operationKind, &n, &f, scanOperation)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("search: %w", err)
 	}
@@ -154,33 +107,13 @@ func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, erro
 	return items, next, nil
 }
 
-func searchQuery(f *Filter, now time.Time) (string, []any, error) {
-	var c conditions
-	if err := c.query(f.Query, now); err != nil {
-		return "", nil, err
-	}
-	if f.Caller != "" {
-		c.add("? IN (s.caller, s.subject, s.behalf, s.behalf_subject)", f.Caller)
-	}
-	if f.Connection != "" {
-		c.add("s.connection = ?", f.Connection)
-	}
-	if !f.Since.IsZero() {
-		c.add("o.at >= ?", f.Since.UnixMicro())
-	}
-	if !f.Until.IsZero() {
-		c.add("o.at < ?", f.Until.UnixMicro())
-	}
-	after, given, err := f.cursor()
+// page reads one page, and the item after it.
+func page[T any](ctx context.Context, db *sql.DB, k *kind, n *narrowing, f *Filter, scan func(*sql.Rows, *T) error) ([]T, error) {
+	query, args, err := n.plan(ctx, db, k, f)
 	if err != nil {
-		return "", nil, err
+		return nil, damage(err)
 	}
-	if given {
-		c.add("o.entry < ?", after)
-	}
-	c.mine(f.Viewer)
-	return "SELECT " + operationColumns + " FROM operations o JOIN sessions s ON s.id = o.session" + c.where() + " ORDER BY o.entry DESC LIMIT ?",
-		append(c.args, f.page()+1), nil
+	return collect(ctx, db, scan, query, args)
 }
 
 // cut takes the item more than a page that was asked for as the sign that
@@ -196,7 +129,7 @@ func cut[T any](items []T, page int, entry func(*T) uint64) ([]T, string) {
 func collect[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, query string, args []any) ([]T, error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, damage(err)
 	}
 	defer rows.Close()
 	items := []T{}
@@ -207,7 +140,7 @@ func collect[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) er
 		}
 		items = append(items, item)
 	}
-	return items, rows.Err()
+	return items, damage(rows.Err())
 }
 
 func scanSession(rows *sql.Rows, s *Session) error {

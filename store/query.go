@@ -17,27 +17,11 @@ var ErrQuery = errors.New("query not understood")
 
 const fields = "who, connection, table, verb, session, effect, outcome, rule, since, until"
 
-// maxTerms bounds a query.
-const maxTerms = 32
-
-// conditions gathers SQL with its arguments; nothing of a query's own text
-// gets into the SQL.
-type conditions struct {
-	sql  []string
-	args []any
-}
-
-func (c *conditions) add(sql string, args ...any) {
-	c.sql = append(c.sql, sql)
-	c.args = append(c.args, args...)
-}
-
-func (c *conditions) where() string {
-	if len(c.sql) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(c.sql, " AND ")
-}
+// What a query may have: terms, and bytes.
+const (
+	maxTerms = 32
+	maxQuery = 8 << 10
+)
 
 // term is one piece of a query.
 type term struct {
@@ -62,7 +46,7 @@ func split(query string) ([]term, error) {
 		if strings.HasPrefix(rest, `"`) {
 			end := strings.IndexByte(rest[1:], '"')
 			if end < 0 {
-				return nil, fmt.Errorf(`%w: %s has no closing "`, ErrQuery, clip(rest))
+				return nil, fmt.Errorf(`%w: %s has no closing "`, ErrQuery, show(rest))
 			}
 			t.quoted, t.value, rest = true, rest[1:1+end], rest[end+2:]
 		} else {
@@ -75,7 +59,7 @@ func split(query string) ([]term, error) {
 		if t.field == "" && !t.quoted {
 			// A word with a colon in it is text, unless it looks like a field.
 			if name, _, ok := strings.Cut(t.value, ":"); ok && name != "" && strings.IndexFunc(name, func(r rune) bool { return !unicode.IsLetter(r) }) < 0 && !strings.Contains(t.value, "::") {
-				return nil, fmt.Errorf("%w: there is no field %s; the fields are %s (to find the text, put it in quotes)", ErrQuery, clip(name), fields)
+				return nil, fmt.Errorf("%w: there is no field %s; the fields are %s (to find the text, put it in quotes)", ErrQuery, show(name), fields)
 			}
 		}
 		if t.field != "" && t.value == "" {
@@ -98,73 +82,79 @@ func isField(s string) bool {
 	return false
 }
 
-func clip(s string) string {
+// show quotes a piece of a query in an error.
+func show(s string) string {
 	if r := []rune(s); len(r) > 40 {
 		s = string(r[:40]) + "…"
 	}
 	return strconv.Quote(s)
 }
 
-// query turns a query's terms into conditions on operations o and sessions s.
-func (c *conditions) query(query string, now time.Time) error {
+// query narrows operations o of sessions s by what a query says.
+func (n *narrowing) query(query string, now time.Time) error {
+	if len(query) > maxQuery {
+		return fmt.Errorf("%w: it is longer than %d bytes", ErrQuery, maxQuery)
+	}
 	terms, err := split(query)
 	if err != nil {
 		return err
 	}
 	for _, t := range terms {
-		sql, args, err := t.condition(now)
-		if err != nil {
+		if err := n.term(t, now); err != nil {
 			return err
 		}
-		if sql == "" {
-			continue
-		}
-		if t.not {
-			sql = "NOT (" + sql + ")"
-		}
-		c.add(sql, args...)
 	}
 	return nil
 }
 
-// condition is the SQL of one term, with its arguments.
-func (t term) condition(now time.Time) (string, []any, error) {
+func (n *narrowing) term(t term, now time.Time) error {
 	v := t.value
 	switch t.field {
 	case "":
-		match := phrase(v)
-		if match == "" {
-			return "", nil, nil
+		if p := phrase(v); p != "" && t.not {
+			n.without = append(n.without, p)
+		} else if p != "" {
+			n.words = append(n.words, p)
 		}
-		return "o.entry IN (SELECT rowid FROM words WHERE words MATCH ?)", []any{match}, nil
-	case "who":
-		return "? IN (s.caller, s.subject, s.behalf, s.behalf_subject)", []any{v}, nil
-	case "connection":
-		return "s.connection = ?", []any{v}, nil
-	case "table":
-		return "o.entry IN (SELECT entry FROM objects WHERE object = ?)", []any{strings.ToLower(v)}, nil
-	case "verb":
-		return "o.entry IN (SELECT entry FROM verbs WHERE verb = ?)", []any{strings.ToUpper(v)}, nil
+		return nil
 	case "session":
-		if !custos.SessionID(v).Valid() {
-			return "", nil, fmt.Errorf("%w: %s is no session's id", ErrQuery, clip(v))
-		}
-		return "o.session = ?", []any{v}, nil
-	case "effect":
-		return "o.effect = ?", []any{strings.ToLower(v)}, nil
-	case "outcome":
-		return "o.outcome = ?", []any{strings.ToLower(v)}, nil
-	case "rule":
-		return "o.rule = ?", []any{v}, nil
+		return n.session(t)
+	case "since", "until":
+		return n.time(t, now)
+	case "table", "effect", "outcome":
+		v = strings.ToLower(v)
+	case "verb":
+		v = strings.ToUpper(v)
 	}
-	at, err := parseTime(v, now)
+	n.lists = append(n.lists, listed{t.field + ":" + v, t.not})
+	return nil
+}
+
+func (n *narrowing) session(t term) error {
+	if !custos.SessionID(t.value).Valid() {
+		return fmt.Errorf("%w: %s is no session's id", ErrQuery, show(t.value))
+	}
+	is := "IS"
+	if t.not {
+		is = "IS NOT"
+	} else {
+		n.driven = true
+	}
+	n.add("o.opened "+is+" (SELECT entry FROM sessions WHERE id = ?)", t.value)
+	return nil
+}
+
+func (n *narrowing) time(t term, now time.Time) error {
+	at, err := parseTime(t.value, now)
 	if err != nil {
-		return "", nil, fmt.Errorf("%w: %s:%s is no time; write 2006-01-02, 2006-01-02T15:04:05Z, or how long ago, such as 24h or 7d", ErrQuery, t.field, clip(v))
+		return fmt.Errorf("%w: %s:%s is no time; write 2006-01-02, 2006-01-02T15:04:05Z, or how long ago, such as 24h or 7d", ErrQuery, t.field, show(t.value))
 	}
-	if t.field == "since" {
-		return "o.at >= ?", []any{at.UnixMicro()}, nil
+	if (t.field == "since") != t.not {
+		n.after(at)
+	} else {
+		n.before(at)
 	}
-	return "o.at < ?", []any{at.UnixMicro()}, nil
+	return nil
 }
 
 // phrase is the FTS5 string that finds the words of v one after the other. In

@@ -1,9 +1,16 @@
-CREATE TABLE progress (next INTEGER NOT NULL);
-INSERT INTO progress VALUES (0);
+BEGIN;
 
--- Times are microseconds since 1970; entries are indexes in the ledger.
+-- next is the first ledger entry that is not indexed. Times are microseconds
+-- since 1970: reached is the latest seen, and back how far an entry's ever lay
+-- before the latest at that point, as when a clock is set back.
+CREATE TABLE progress (next INTEGER NOT NULL, reached INTEGER, back INTEGER NOT NULL);
+INSERT INTO progress VALUES (0, NULL, 0);
+
+-- The first entry at which the latest time seen reached a second.
+CREATE TABLE seconds (second INTEGER PRIMARY KEY, entry INTEGER NOT NULL);
+
 CREATE TABLE sessions (
-    entry          INTEGER PRIMARY KEY,
+    entry          INTEGER PRIMARY KEY, -- of the ledger
     id             TEXT NOT NULL UNIQUE,
     caller         TEXT NOT NULL,
     issuer         TEXT NOT NULL,
@@ -23,14 +30,10 @@ CREATE TABLE sessions (
     rule           TEXT NOT NULL,
     operations     INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX sessions_by_subject ON sessions (issuer, subject, entry);
-CREATE INDEX sessions_by_behalf ON sessions (behalf_issuer, behalf_subject, entry);
-CREATE INDEX sessions_by_caller ON sessions (caller, entry);
-CREATE INDEX sessions_by_connection ON sessions (connection, entry);
 
 CREATE TABLE operations (
     entry   INTEGER PRIMARY KEY,
-    session TEXT NOT NULL,
+    opened  INTEGER NOT NULL, -- the entry of its session
     at      INTEGER NOT NULL,
     class   TEXT NOT NULL,
     text    TEXT NOT NULL,
@@ -48,16 +51,24 @@ CREATE TABLE operations (
     masked  INTEGER NOT NULL DEFAULT 0,
     settled INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX operations_by_session ON operations (session, entry);
+CREATE INDEX operations_by_session ON operations (opened, entry);
 
-CREATE TABLE verbs (verb TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (verb, entry)) WITHOUT ROWID;
-CREATE TABLE objects (object TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (object, entry)) WITHOUT ROWID;
+-- For each value of each field, such as "who:ana", the list of those that
+-- have it, in order: any page of any list is read off one of them, from where
+-- the page begins.
+CREATE TABLE names (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE session_lists (name INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (name, entry)) WITHOUT ROWID;
+CREATE TABLE operation_lists (name INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (name, entry)) WITHOUT ROWID;
 
--- unicode61 splits customer_id into customer and id, so both are found, and
--- customer_id itself is found as the phrase of the two. The text is kept once,
--- in operations; words keeps its own copy so that a row can be deleted.
-CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'unicode61');
+-- unicode61 splits customer_id into customer and id: both are found, and
+-- customer_id itself as the phrase of the two. The trigram tokenizer would
+-- find parts of words too, at several times the size, and finds nothing
+-- shorter than three characters, such as id. Every operation has a row here
+-- with the word "row" in every: from these, words that must not occur are
+-- taken away.
+CREATE VIRTUAL TABLE words USING fts5 (text, every, tokenize = 'unicode61');
 -- What is deleted must not stay in the file.
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;

@@ -3,7 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	custos "github.com/custos-gateway/custos"
 )
@@ -249,31 +247,67 @@ func FuzzSearch(f *testing.F) {
 	})
 }
 
-// A page of the list is read off an index: no plan scans a table or sorts it.
-func TestListIsReadOffAnIndex(t *testing.T) {
+// plan tells how SQLite reads a page.
+func plan(t *testing.T, x *Index, k *kind, n *narrowing, f *Filter) string {
+	t.Helper()
+	if err := f.narrow(n, k); err != nil {
+		t.Fatal(err)
+	}
+	query, args, err := n.plan(t.Context(), x.read, k, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := x.read.Query("EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if len(steps) == 0 {
+		t.Fatal("no plan")
+	}
+	return strings.Join(steps, "; ")
+}
+
+// A page is read off an index from where it begins to its end, whatever it is
+// narrowed by: no plan scans a table, or sorts what it found.
+func TestPagesAreReadOffAnIndex(t *testing.T) {
 	x := open(t)
-	for name, f := range map[string]Filter{"all": {}, "next page": {Cursor: "100"}, "connection": {Connection: "orders"}, "mine": {Viewer: &Viewer{"i", "s"}}} {
-		query, args, err := sessionsQuery(&f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, err := x.read.Query("EXPLAIN QUERY PLAN "+query, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var steps []string
-		for rows.Next() {
-			var id, parent, unused int
-			var step string
-			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
-				t.Fatal(err)
-			}
-			steps = append(steps, step)
-		}
-		plan := strings.Join(steps, "; ")
-		// The list of everything is the table itself, backwards, up to the limit.
-		if len(steps) == 0 || strings.Contains(plan, "FOR ORDER BY") && name != "mine" || strings.Contains(plan, "SCAN") && name != "all" {
+	a, _, _ := told(t, x)
+	bounded := func(name, plan string) {
+		t.Helper()
+		// The words are a virtual table: walked from a row on, or looked up by row.
+		rest := strings.NewReplacer("SCAN d VIRTUAL TABLE", "", "SCAN words EXISTS VIRTUAL TABLE INDEX 0:=", "").Replace(plan)
+		if strings.Contains(rest, "SCAN") || strings.Contains(plan, "TEMP B-TREE") {
 			t.Errorf("%s: %s", name, plan)
+		}
+	}
+	for name, f := range map[string]Filter{
+		"all": {}, "next page": {Cursor: "100"}, "connection": {Connection: "orders"}, "viewer": {Viewer: &Viewer{"https://id", "1"}},
+		"caller": {Caller: "ana"}, "state": {State: SessionOpen}, "times": {Since: t0, Until: t0.Add(time.Hour)},
+		"everything": {Connection: "orders", Viewer: &Viewer{"https://id", "1"}, Caller: "ana", State: SessionClosed, Since: t0, Cursor: "7"},
+	} {
+		bounded("sessions: "+name, plan(t, x, &sessionKind, new(narrowing), &f))
+		bounded("operations: "+name, plan(t, x, &operationKind, new(narrowing), &f))
+	}
+	for _, query := range []string{"", "select", "-select", "select -drop", "who:ana", "-who:ana", "who:ana customers table:customers -verb:delete", "since:1d", "until:1d",
+		"session:" + string(a), "-session:" + string(a), "session:" + string(a) + " select who:ana"} {
+		n := new(narrowing)
+		if err := n.query(query, t0); err != nil {
+			t.Fatal(err)
+		}
+		p := plan(t, x, &operationKind, n, &Filter{})
+		bounded(query, p)
+		if strings.HasPrefix(query, "session:") && !strings.Contains(p, "operations_by_session") {
+			t.Errorf("%s: %s", query, p)
 		}
 	}
 }
@@ -308,56 +342,7 @@ func TestEraseForgetsTheText(t *testing.T) {
 	}
 }
 
-// However the entries are cut into batches, and whatever is applied twice, the
-// index is the same.
-func TestRebuildIsTheSame(t *testing.T) {
-	all := &story{}
-	for range 6 {
-		id := all.opened(ana, "orders")
-		op := all.ran(id, "select 1", "SELECT", "a.b")
-		all.settled(id, op, custos.StateOK)
-		all.closed(id)
-	}
-	dump := func(x *Index) string {
-		s, _, err := x.Sessions(context.Background(), Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, _, err := x.Search(context.Background(), Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := json.Marshal([]any{s, o})
-		return string(b)
-	}
-	whole := open(t)
-	if err := whole.Apply(all.items); err != nil {
-		t.Fatal(err)
-	}
-	want := dump(whole)
-	parts := open(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		if err := parts.Reset(); err != nil {
-			rt.Fatal(err)
-		}
-		for at := 0; at < len(all.items); {
-			from := rapid.IntRange(0, at).Draw(rt, "from")
-			to := rapid.IntRange(at+1, len(all.items)).Draw(rt, "to")
-			if err := parts.Apply(all.items[from:to]); err != nil {
-				rt.Fatal(err)
-			}
-			at = to
-		}
-		if got := dump(parts); got != want {
-			rt.Fatalf("got  %s\nwant %s", got, want)
-		}
-	})
-	if err := whole.Apply([]Item{{Index: 1000, Entry: &custos.Entry{}}}); err == nil {
-		t.Error("a gap was taken")
-	}
-}
-
-func TestReopenAndDamage(t *testing.T) {
+func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a dir?&#", "index.db")
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
@@ -367,35 +352,119 @@ func TestReopenAndDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	told(t, x)
-	x.Close()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(path + suffix); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("index.db%s: %v, %v", suffix, info.Mode(), err)
+		}
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if x, err = Open(path); err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	if next, _ := x.Next(); next != 12 {
 		t.Errorf("next %d", next)
 	}
-	if _, err := x.write.Exec("PRAGMA user_version = 99"); err != nil {
+	if got, _, err := x.Search(t.Context(), Filter{Query: "customer"}); err != nil || len(got) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// What is no index of this version is made anew when it is opened.
+func TestOpenReplacesWhatIsNoIndex(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"another version": func(path string) error { return alter(path, "PRAGMA user_version = 99") },
+		"no progress":     func(path string) error { return alter(path, "DELETE FROM progress") },
+		"no table":        func(path string) error { return alter(path, "DROP TABLE progress") },
+		"half made":       func(path string) error { return alter(path, "PRAGMA user_version = 0") },
+		"garbage":         func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("garbage"), 5000), 0o600) },
+		"cut":             func(path string) error { return os.Truncate(path, 6000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "index.db")
+			x, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told(t, x)
+			if err := errors.Join(x.Close(), damage(path)); err != nil {
+				t.Fatal(err)
+			}
+			if x, err = Open(path); err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			if next, _ := x.Next(); next != 0 {
+				t.Errorf("next %d", next)
+			}
+			told(t, x)
+		})
+	}
+}
+
+// alter runs SQL on a closed index.
+func alter(path, query string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(query)
+	return errors.Join(err, db.Close())
+}
+
+// An error that says nothing about the file leaves the file alone.
+func TestOpenLeavesTheFileAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.MkdirAll(filepath.Join(path, "kept"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	x.Close()
-	for what, damage := range map[string]func(){
-		"another version": func() {},
-		"garbage":         func() { os.WriteFile(path, bytes.Repeat([]byte("garbage"), 5000), 0o600) },
-		"cut":             func() { os.Truncate(path, 6000) },
-	} {
-		damage()
-		x, err := Open(path)
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		if next, _ := x.Next(); next != 0 {
-			t.Errorf("%s: next %d", what, next)
-		}
-		told(t, x)
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v", what, info.Mode(), err)
-		}
+	if x, err := Open(path); err == nil {
 		x.Close()
+		t.Fatal("a folder was opened as an index")
+	} else if errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(path, "kept")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Damage further in is told when it is met, with what to do.
+func TestDamageIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	x, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told(t, x)
+	var root int64
+	if err := x.write.QueryRow("SELECT rootpage FROM sqlite_master WHERE name = 'operations'").Scan(&root); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, 4096), (root-1)*4096)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if x, err = Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if _, _, err := x.Search(t.Context(), Filter{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "delete the index's file") {
+		t.Errorf("search: %v", err)
+	}
+	s := story{items: make([]Item, 12)}
+	s.settled("", 1, custos.StateError)
+	if err := x.Apply(s.items[12:]); !errors.Is(err, ErrDamaged) {
+		t.Errorf("apply: %v", err)
 	}
 }
 

@@ -120,6 +120,7 @@ type Filter struct {
 	Viewer       *Viewer // nil: all
 	Caller       string  // exact name or subject
 	Connection   string
+	State        string // of the session
 	Since, Until time.Time
 	Query        string // of Search
 	Limit        int    // items in a page; 0: 100
