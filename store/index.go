@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -32,6 +33,10 @@ type Index struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 
+	// stale is set while the write-ahead log may hold text that was erased:
+	// at first too, as the last run may have ended in the middle.
+	stale atomic.Bool
+
 	mu   sync.Mutex
 	next uint64
 	grew chan struct{} // closed when next grows
@@ -43,6 +48,7 @@ type Index struct {
 // damage further in shows as ErrDamaged when it is met.
 func Open(path string) (*Index, error) {
 	x := &Index{path: path, grew: make(chan struct{})}
+	x.stale.Store(true)
 	err := x.open()
 	if errors.Is(err, ErrDamaged) {
 		if err = x.remove(); err == nil {
@@ -90,7 +96,7 @@ func (x *Index) prepare() error {
 		return err
 	}
 	if version == 0 {
-		if _, err := x.write.Exec(schema); err != nil {
+		if err := x.make(); err != nil {
 			return err
 		}
 	} else if version != schemaVersion {
@@ -162,19 +168,27 @@ func (x *Index) advance(next uint64) {
 
 // Reset forgets everything, so that the index is built anew.
 func (x *Index) Reset() error {
-	tx, err := x.write.Begin()
-	if err != nil {
+	if err := x.make("operation_lists", "session_lists", "names", "words", "operations", "sessions", "seconds", "progress"); err != nil {
 		return fmt.Errorf("reset index: %w", damage(err))
-	}
-	defer tx.Rollback()
-	w := newWriter(tx)
-	for _, table := range []string{"words", "operation_lists", "session_lists", "names", "operations", "sessions", "seconds"} {
-		w.exec("DELETE FROM " + table)
-	}
-	w.exec("UPDATE progress SET next = 0, reached = NULL, back = 0")
-	if err := w.commit(); err != nil {
-		return fmt.Errorf("reset index: %w", err)
 	}
 	x.advance(0)
 	return nil
+}
+
+// make makes the tables, in the place of those that are there, as one step.
+func (x *Index) make(there ...string) error {
+	tx, err := x.write.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for _, table := range there {
+		if _, err := tx.Exec("DROP TABLE " + table); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(schema); err != nil {
+		return err
+	}
+	return tx.Commit()
 }

@@ -1,5 +1,3 @@
-BEGIN;
-
 -- next is the first ledger entry that is not indexed. Times are microseconds
 -- since 1970: reached is the latest seen, and back how far an entry's ever lay
 -- before the latest at that point, as when a clock is set back.
@@ -71,4 +69,3 @@ CREATE VIRTUAL TABLE words USING fts5 (text, every, tokenize = 'unicode61');
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
 PRAGMA user_version = 2;
-COMMIT;

@@ -41,16 +41,39 @@ func (x *Index) Apply(items []Item) error {
 		return fmt.Errorf("index entries: %w", err)
 	}
 	x.advance(next)
+	if w.erasedAny {
+		x.stale.Store(true)
+	}
+	if err := x.scrub(); err != nil {
+		return fmt.Errorf("index entries: %w", err)
+	}
+	return nil
+}
+
+// scrub empties the write-ahead log after an erasure: until then the erased
+// text is still in it. Where a reader is in the way, the next Apply does it.
+func (x *Index) scrub() error {
+	if !x.stale.Load() {
+		return nil
+	}
+	var busy, log, done int
+	if err := x.write.QueryRow("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &done); err != nil {
+		return damage(err)
+	}
+	if busy == 0 {
+		x.stale.Store(false)
+	}
 	return nil
 }
 
 // writer writes one transaction and keeps its first error.
 type writer struct {
-	tx       *sql.Tx
-	prepared map[string]*sql.Stmt
-	names    map[string]int64
-	sessions map[custos.SessionID]*opened
-	err      error
+	tx        *sql.Tx
+	prepared  map[string]*sql.Stmt
+	names     map[string]int64
+	sessions  map[custos.SessionID]*opened
+	erasedAny bool
+	err       error
 }
 
 // opened is what the operations of a session have of it.
@@ -285,6 +308,7 @@ func (w *writer) erased(id custos.SessionID) {
 	if s == nil {
 		return
 	}
+	w.erasedAny = true
 	w.exec(`UPDATE words SET text = '' WHERE rowid IN (SELECT entry FROM operations WHERE opened = ?)`, s.entry)
 	w.exec(`UPDATE operations SET text = '', params = NULL WHERE opened = ?`, s.entry)
 }
