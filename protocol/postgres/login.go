@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
@@ -56,6 +57,15 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
 	}
+	// pgconn starts a reader of its own when a write takes long, and leaves it
+	// at the line: what that reads next is the answer to the first operation.
+	// So the line is read through it from here on.
+	var reader io.Reader
+	build := config.BuildFrontend
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		reader = r
+		return build(r, w)
+	}
 	pg, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
@@ -72,7 +82,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	line.Conn.SetDeadline(time.Time{})
 	g := newGreeting(line.ParameterStatuses)
 	return &gate.Target{
-		Conn:     &politeConn{Conn: line.Conn},
+		Conn:     &politeConn{Conn: line.Conn, reader: reader},
 		Greeting: g,
 		Cancel:   s.canceler(c, secure, line.PID, line.SecretKey),
 		Upkeep:   [][]byte{syncFrame, flushFrame, g.poison, g.poisonSync},
@@ -223,8 +233,11 @@ func startTLS(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn,
 // the end of a session for a broken line. It makes no one wait.
 type politeConn struct {
 	net.Conn
-	once sync.Once
+	reader io.Reader
+	once   sync.Once
 }
+
+func (c *politeConn) Read(b []byte) (int, error) { return c.reader.Read(b) }
 
 var terminateFrame = []byte{'X', 0, 0, 0, 4}
 
