@@ -63,7 +63,8 @@ const maxPooled = 2 * chunkSize
 func (a *Answer) Bytes() int64 { return a.bytes }
 
 // Write records b as it came at a time. After an error the answer is
-// incomplete, and every further call returns that error.
+// incomplete, and every further call returns that error; Finish says what was
+// kept.
 func (a *Answer) Write(at time.Time, b []byte) error {
 	if a.err != nil {
 		return a.err
@@ -157,37 +158,56 @@ func chunkAAD(id custos.SessionID, entry, number uint64, flags byte) []byte {
 // Finish ends the answer. It returns a small one sealed, nil if nothing was
 // written, and cites the file of a large one, which is durable by then: the
 // ledger never cites what a loss of power may take.
+//
+// Where the disk failed, Finish returns the error, and cites beside it what
+// got into the file before: the caller may have seen it.
 func (a *Answer) Finish() (sealed []byte, file *custos.Digest, err error) {
 	defer a.release()
 	switch {
-	case a.err != nil:
+	case errors.Is(a.err, errFinished), a.plain == nil:
 		return nil, nil, a.err
-	case a.plain == nil:
-		return nil, nil, nil
-	case a.file == nil:
+	case a.err == nil && a.file == nil:
 		return a.rec.Seal(make([]byte, 0, nonceSize+len(*a.plain)+a.rec.aead.Overhead()), *a.plain), nil, nil
+	case a.err == nil:
+		a.err = a.spill(flagLast)
 	}
-	if err := a.spill(flagLast); err != nil {
-		return nil, nil, err
+	file, err = a.closeFile()
+	return nil, file, errors.Join(a.err, err)
+}
+
+var errFinished = errors.New("write recording: the answer is finished")
+
+// closeFile cites the chunks that were written to their end, and cuts off what
+// a failed write left behind them.
+func (a *Answer) closeFile() (*custos.Digest, error) {
+	if a.file == nil {
+		return nil, nil
 	}
-	err = a.file.Sync()
+	f := a.file
+	a.file = nil
+	var err error
+	if a.size == 0 {
+		err = os.Remove(f.Name())
+	} else if a.err != nil {
+		err = f.Truncate(a.size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
 	if err == nil {
 		err = durable.OS.SyncDir(a.rec.folder)
 	}
-	err = errors.Join(err, a.file.Close())
-	a.file = nil
-	if err != nil {
-		return nil, nil, fmt.Errorf("write recording: %w", err)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("write recording: %w", err)
 	}
-	return nil, &custos.Digest{SHA256: hex.EncodeToString(a.hash.Sum(nil)), Bytes: a.size}, nil
+	if a.size == 0 {
+		return nil, nil
+	}
+	return &custos.Digest{SHA256: hex.EncodeToString(a.hash.Sum(nil)), Bytes: a.size}, nil
 }
 
 // release gives back what the answer holds. What the pool keeps is cleared.
 func (a *Answer) release() {
-	if a.file != nil {
-		a.file.Close()
-		a.file = nil
-	}
 	if a.plain != nil {
 		clear(*a.plain)
 		if cap(*a.plain) <= maxPooled {
@@ -196,7 +216,5 @@ func (a *Answer) release() {
 		}
 		a.plain = nil
 	}
-	if a.err == nil {
-		a.err = errors.New("write recording: the answer is finished")
-	}
+	a.err = errFinished
 }

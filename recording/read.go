@@ -103,7 +103,9 @@ type chunkReader struct {
 	in     *bufio.Reader
 	number uint64
 	last   bool
-	plain  []byte
+	body   []byte // one chunk's, used again for the next
+	wide   []byte // its text where it was compressed, likewise
+	plain  []byte // of it what was not read yet
 	err    error
 }
 
@@ -124,7 +126,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 // next opens the next chunk, or returns io.EOF after the last. A file without
 // a last chunk is cut: what a crash left of it was readable up to there.
 func (r *chunkReader) next() error {
-	head, body, err := readChunk(r.in)
+	head, body, err := readChunk(r.in, r.body)
 	switch {
 	case errors.Is(err, io.EOF) && r.last:
 		return io.EOF
@@ -133,10 +135,11 @@ func (r *chunkReader) next() error {
 	case r.last:
 		return fmt.Errorf("read recording of session %s, entry %d: bytes follow its end", r.key.id, r.entry)
 	}
+	r.body = body
 	flags := head[4]
 	plain, err := r.key.aead.Open(body[:0], head[5:], body, chunkAAD(r.key.id, r.entry, r.number, flags))
 	if err == nil && flags&flagCompressed != 0 {
-		plain, err = decompress(plain)
+		plain, err = r.decompress(plain)
 	}
 	if err != nil {
 		return fmt.Errorf("read recording of session %s, entry %d, chunk %d: it was altered", r.key.id, r.entry, r.number)
@@ -147,7 +150,7 @@ func (r *chunkReader) next() error {
 }
 
 // decompress bounds what it makes room for before it does.
-func decompress(b []byte) ([]byte, error) {
+func (r *chunkReader) decompress(b []byte) (plain []byte, err error) {
 	n, err := s2.DecodedLen(b)
 	if err == nil && n > maxChunk {
 		err = fmt.Errorf("a chunk of %d bytes", n)
@@ -155,12 +158,16 @@ func decompress(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s2.Decode(nil, b)
+	if cap(r.wide) < n {
+		r.wide = make([]byte, n)
+	}
+	return s2.Decode(r.wide[:n], b)
 }
 
 var errChunkSize = errors.New("a chunk of impossible size")
 
-func readChunk(in io.Reader) (head [headSize]byte, body []byte, err error) {
+// readChunk reads a chunk, its body into the room of buf if that is enough.
+func readChunk(in io.Reader, buf []byte) (head [headSize]byte, body []byte, err error) {
 	if _, err = io.ReadFull(in, head[:]); err != nil {
 		return head, nil, err
 	}
@@ -168,7 +175,10 @@ func readChunk(in io.Reader) (head [headSize]byte, body []byte, err error) {
 	if n < 0 || n > maxChunk {
 		return head, nil, fmt.Errorf("%w: %d bytes", errChunkSize, n)
 	}
-	body = make([]byte, n)
+	if int64(cap(buf)) < n {
+		buf = make([]byte, n)
+	}
+	body = buf[:n]
 	if _, err = io.ReadFull(in, body); errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -226,8 +236,10 @@ func (s *Store) whole(f *os.File, id custos.SessionID, entry uint64) (int64, err
 	}
 	in := bufio.NewReaderSize(f, chunkSize)
 	var whole int64
+	var buf []byte
 	for number := uint64(0); ; number++ {
-		head, body, err := readChunk(in)
+		head, body, err := readChunk(in, buf)
+		buf = body
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			// Torn: at most one chunk is, as the next is written after it.
@@ -241,7 +253,7 @@ func (s *Store) whole(f *os.File, id custos.SessionID, entry uint64) (int64, err
 			return 0, err
 		}
 		if key != nil {
-			if _, err := key.aead.Open(nil, head[5:], body, chunkAAD(id, entry, number, head[4])); err != nil {
+			if _, err := key.aead.Open(body[:0], head[5:], body, chunkAAD(id, entry, number, head[4])); err != nil {
 				return info.Size(), nil
 			}
 		}

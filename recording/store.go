@@ -148,6 +148,10 @@ func (s *Store) Start(id custos.SessionID) (*Recording, error) {
 	rand.Read(nonce)
 	wrapped := s.master.Seal(nonce, nonce, key, []byte(id))
 	if err := durable.WriteFile(durable.OS, s.keyPath(id), wrapped, 0o600); err != nil {
+		// Nothing cites this key. On a disk that is full, callers who try
+		// again and again must not fill it with names.
+		os.Remove(s.keyPath(id) + ".tmp")
+		os.Remove(s.keyPath(id))
 		return nil, fmt.Errorf("start recording: %w", err)
 	}
 	aead, err := newAEAD(key)
@@ -211,10 +215,11 @@ func (s *Store) Key(id custos.SessionID) (*Key, error) {
 }
 
 // Erase destroys a session's key, and with it every reading of what the
-// session sealed, then removes its answers. The ledger goes on citing them. It
-// may be called again. A crash in it leaves: nothing changed; or a mark that
-// the key is erased, with the key still there or overwritten, so that Key
-// refuses already; or answers that nobody can read.
+// session sealed, then removes its answers. The ledger goes on citing them.
+// The session must have ended: what it seals later is lost. Erase may be
+// called again. A crash in it leaves: nothing changed; or a mark that the key
+// is erased, with the key still there or overwritten, so that Key refuses
+// already; or answers that nobody can read.
 func (s *Store) Erase(id custos.SessionID) error {
 	if !id.Valid() {
 		return fmt.Errorf("erase recording: %q is not a session", id)
@@ -231,14 +236,14 @@ func (s *Store) erase(id custos.SessionID) error {
 	if errors.Is(key, fs.ErrNotExist) && errors.Is(mark, fs.ErrNotExist) {
 		return fmt.Errorf("session %s: %w", id, ErrUnknown)
 	}
-	names, err := os.ReadDir(s.folder(id))
-	if err != nil {
-		return err
-	}
 	if err := durable.WriteFile(durable.OS, s.erasedPath(id), nil, 0o600); err != nil {
 		return err
 	}
 	if err := overwrite(s.keyPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names, err := os.ReadDir(s.folder(id))
+	if err != nil {
 		return err
 	}
 	for _, n := range names {
