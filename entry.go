@@ -27,7 +27,8 @@ func NewSessionID() SessionID {
 // safe in a file name.
 func (id SessionID) Valid() bool {
 	b, err := sessionEncoding.DecodeString(string(id))
-	return err == nil && len(b) == 16
+	// The decoder passes over line breaks and loose bits at the end.
+	return err == nil && len(b) == 16 && sessionEncoding.EncodeToString(b) == string(id)
 }
 
 // EntryKind says what a ledger entry is about.

@@ -61,6 +61,18 @@ func TestAppendJSONOfAnOperationDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestSessionIDHasOneForm(t *testing.T) {
+	const good = "nklz2ovhf57e5zpgjpparmljfa"
+	if !NewSessionID().Valid() || !SessionID(good).Valid() {
+		t.Error("an id is not valid")
+	}
+	for _, id := range []SessionID{"", "x", good[1:], good + "a", good[:25] + "b", "\n" + good, good[:5] + "\r\n" + good[5:], "../" + good[3:], "NKLZ2OVHF57E5ZPGJPPARMLJFA"} {
+		if id.Valid() {
+			t.Errorf("%q is valid", id)
+		}
+	}
+}
+
 func FuzzParseSealed(f *testing.F) {
 	o := Operation{Class: "Execute", Text: "select $1", Params: []Param{{Type: 23, Value: []byte("1")}, {Null: true}, {Binary: true, Value: []byte{0, 1}}}}
 	f.Add(o.AppendSealed(nil))
