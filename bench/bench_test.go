@@ -81,10 +81,22 @@ func TestAims(t *testing.T) {
 	}
 }
 
+// TestIdleRound: a round in which nothing moved direct is no ratio.
+func TestIdleRound(t *testing.T) {
+	s := &series{samples: map[string][]sample{"direct": {{tps: 0}, {tps: 10}}, "custos": {{tps: 5}, {tps: 5}}}}
+	if r := s.ratios("custos", "direct"); len(r) != 1 || median(r) != 0.5 {
+		t.Errorf("%v", r)
+	}
+	s.samples["direct"][1].tps = 0
+	if r := s.ratios("custos", "direct"); median(r) != 0 {
+		t.Errorf("%v", r)
+	}
+}
+
 func TestReport(t *testing.T) {
 	text := found(0.95, 160*time.Microsecond, 61<<10).String()
 	for _, line := range []string{
-		"| many | 0.50 | 0.75 | 0.47 | 0.95 | 4000/s, 200% |",
+		"| many | 0.50 | 0.75 | 0.47 | 0.95 | 4000/s, 67% |",
 		"| rows | 1.00 | 1.00 | 0.95 | 0.95 | 1.00 s, 0% |",
 		"| one | 50 µs | 20 µs | 10 µs | 160 µs |",
 		"| custos | 5000 | 61.0 |",

@@ -47,7 +47,7 @@ func run() error {
 	var quick bool
 	var only string
 	flag.StringVar(&b.custos, "custos", "./custos", "the built program")
-	flag.IntVar(&b.seconds, "T", 2, "seconds of one pgbench run")
+	flag.IntVar(&b.seconds, "T", 2, "seconds of one pgbench run; twice as many with 64 clients")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds over all paths; figures are medians of rounds")
 	flag.IntVar(&b.idle, "idle", 5000, "idle sessions whose memory is measured")
 	flag.BoolVar(&quick, "quick", false, "one round of one second each and 500 idle sessions, in under two minutes")

@@ -36,12 +36,14 @@ type series struct {
 }
 
 // ratios are a path's transactions over another's, round by round: what slows
-// the whole machine for a while slows both.
+// the whole machine for a while slows both. A round in which no transaction of
+// the other's ended tells nothing.
 func (s *series) ratios(name, base string) []float64 {
 	var r []float64
 	for i, at := range s.samples[name] {
-		// The least that a base can have is one transaction.
-		r = append(r, at.tps/max(s.samples[base][i].tps, 1))
+		if b := s.samples[base][i].tps; b > 0 {
+			r = append(r, at.tps/b)
+		}
 	}
 	return r
 }
@@ -117,9 +119,13 @@ func (b *bench) repeat(ctx context.Context, w *world, loads []load, to *[]*serie
 
 // pgbench runs it once.
 func (b *bench) pgbench(ctx context.Context, w *world, p *path, l load) (sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.seconds)*time.Second+startTimeout)
+	seconds := b.seconds
+	if l.clients > 8 {
+		seconds *= 2 // the time it takes them to connect counts
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+startTimeout)
 	defer cancel()
-	args := append(p.args(), "-n", "-T", strconv.Itoa(b.seconds), "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(2, l.clients)))
+	args := append(p.args(), "-n", "-T", strconv.Itoa(seconds), "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(2, l.clients)))
 	args = append(args, l.args...)
 	logs := filepath.Join(w.dir, "transactions")
 	if l.clients == 1 {

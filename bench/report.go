@@ -53,14 +53,18 @@ func (r *report) begin(w *world) {
 	}
 }
 
-// median sorts v and returns its middle.
+// median sorts v and returns its middle; of nothing, zero.
 func median[T cmp.Ordered](v []T) T {
+	if len(v) == 0 {
+		return *new(T)
+	}
 	slices.Sort(v)
 	return v[len(v)/2]
 }
 
-// spread is how much the greatest of v exceeds the least.
-func spread(v []float64) float64 { return slices.Max(v)/max(slices.Min(v), 1e-3) - 1 }
+// spread is how much the least of v falls short of the greatest, which is
+// above zero unless nothing was measured.
+func spread(v []float64) float64 { return 1 - slices.Min(v)/max(slices.Max(v), 1e-9) }
 
 // String is the report in Markdown.
 func (r *report) String() string {
@@ -97,7 +101,7 @@ func (r *report) String() string {
 }
 
 func (r *report) throughput(s *strings.Builder) {
-	s.WriteString("\n| throughput, direct = 1 | pgbouncer | haproxy | custos | custos / pgbouncer | direct, and how much its rounds differ |\n|---|---|---|---|---|---|\n")
+	s.WriteString("\n| throughput, direct = 1 | pgbouncer | haproxy | custos | custos / pgbouncer | direct, and how far its worst round falls short of its best |\n|---|---|---|---|---|---|\n")
 	for _, l := range slices.Concat(r.selects, r.tpcb) {
 		fmt.Fprintf(s, "| %s |", l.name)
 		for _, name := range []string{"pgbouncer", "haproxy", "custos"} {
