@@ -33,15 +33,10 @@ func TestMain(m *testing.M) {
 // do stands at each below.
 func TestScripts(t *testing.T) {
 	w := &world{target: testtarget.StartPostgres(t, testtarget.Options{})}
-	for _, p := range []**oidctest.Provider{&w.provider, &w.elsewhere} {
-		var err error
-		if *p, err = oidctest.Start("127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { (*p).Close() })
+	w.provider, w.elsewhere = provider(t), provider(t)
+	if err := errors.Join(w.run("postgres", "CREATE DATABASE shop"), w.run("shop", shop)); err != nil {
+		t.Fatal(err)
 	}
-	w.psql(t, "postgres", "CREATE DATABASE shop")
-	w.psql(t, "shop", shop)
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
 		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak,
@@ -54,6 +49,16 @@ func TestScripts(t *testing.T) {
 	t.Run("all", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{Dir: "../../testdata/script", Cmds: commands, Setup: w.setup, RequireExplicitExec: true, RequireUniqueNames: true})
 	})
+}
+
+func provider(t *testing.T) *oidctest.Provider {
+	t.Helper()
+	p, err := oidctest.Start("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
 }
 
 // shop is what every script finds in its database.
@@ -73,14 +78,7 @@ type world struct {
 	provider, elsewhere *oidctest.Provider
 }
 
-// psql runs statements at the target itself, as its superuser.
-func (w *world) psql(t testing.TB, database, sql string) {
-	t.Helper()
-	if err := w.run(database, sql); err != nil {
-		t.Fatal(err)
-	}
-}
-
+// run runs statements at the target itself, as its superuser.
 func (w *world) run(database, sql string) error {
 	cmd := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1")
 	cmd.Env = append(os.Environ(), w.direct(database)...)
@@ -252,25 +250,30 @@ func (w *world) heard(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: heard TEXT")
 	}
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for late := time.After(patience); ; {
-		switch has := strings.Contains(w.target.Log(), args[0]); {
-		case has && neg:
-			ts.Fatalf("the target heard %q", args[0])
-		case has || neg:
-			return
-		}
-		select {
-		case <-look.C:
-		case <-late:
-			ts.Fatalf("the target did not hear %q", args[0])
-		}
+	if !neg {
+		ts.Check(w.hears(args[0]))
+	} else if strings.Contains(w.target.Log(), args[0]) {
+		ts.Fatalf("the target heard %q", args[0])
 	}
 }
 
+// hears waits until a text came to the target.
+func (w *world) hears(text string) error {
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for late := time.After(patience); !strings.Contains(w.target.Log(), text); {
+		select {
+		case <-look.C:
+		case <-late:
+			return fmt.Errorf("the target did not hear %q", text)
+		}
+	}
+	return nil
+}
+
 // mint makes a token of a variable: `mint TOKEN ana lifetime=-1h aud=else`.
-// What has a = is a claim; lifetime is how long from now the token is good.
+// What has a = is a claim; lifetime is how long from now the token is good,
+// for is the person on whose behalf it is held.
 func (w *world) mint(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: mint VARIABLE WHO [CLAIM=VALUE...]")
@@ -278,13 +281,16 @@ func (w *world) mint(ts *testscript.TestScript, neg bool, args []string) {
 	var options []oidctest.MintOption
 	for _, a := range args[2:] {
 		name, value, _ := strings.Cut(a, "=")
-		if name != "lifetime" {
+		switch name {
+		case "lifetime":
+			d, err := time.ParseDuration(value)
+			ts.Check(err)
+			options = append(options, oidctest.Lifetime(d))
+		case "for":
+			options = append(options, oidctest.OnBehalfOf(value))
+		default:
 			options = append(options, oidctest.Claim(name, value))
-			continue
 		}
-		d, err := time.ParseDuration(value)
-		ts.Check(err)
-		options = append(options, oidctest.Lifetime(d))
 	}
 	ts.Setenv(args[0], w.token(of(ts), args[1], options...))
 }

@@ -123,6 +123,8 @@ func (w *world) get(ts *testscript.TestScript, neg bool, args []string) {
 //	say T "TEXT"        a message of type T
 //	bytes "TEXT"        bytes as they are
 //	cancel "KEY"        a cancel request with a key, in hexadecimal
+//	interrupt           a cancel request for this session, on another line
+//	heard TEXT          wait until the target heard a text
 //	fill N              N bytes of x, or as many as are taken
 //	until T             hear up to a message of type T, or the end
 func (w *world) speak(ts *testscript.TestScript, neg bool, args []string) {
@@ -154,6 +156,7 @@ type speaker struct {
 	w    *world
 	who  string
 	conn net.Conn
+	key  []byte // for cancelling
 }
 
 func (s *speaker) step(verb, rest string) error {
@@ -185,6 +188,10 @@ func (s *speaker) step(verb, rest string) error {
 		key, err := hex.DecodeString(s.unquote(rest))
 		s.ts.Check(err)
 		return s.write(0, append(binary.BigEndian.AppendUint32(nil, 80877102), key...))
+	case "interrupt":
+		return s.interrupt()
+	case "heard":
+		return s.w.hears(rest)
 	case "fill":
 		n, err := strconv.Atoi(rest)
 		s.ts.Check(err)
@@ -221,6 +228,16 @@ func (s *speaker) write(t byte, body []byte) error {
 	return err
 }
 
+func (s *speaker) interrupt() error {
+	conn, err := net.DialTimeout("tcp", s.ts.Getenv("POSTGRES"), patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	other := &speaker{ts: s.ts, conn: conn}
+	return other.write(0, append(binary.BigEndian.AppendUint32(nil, 80877102), s.key...))
+}
+
 func (s *speaker) encrypt() error {
 	if err := s.write(0, binary.BigEndian.AppendUint32(nil, 80877103)); err != nil {
 		return err
@@ -249,6 +266,9 @@ func (s *speaker) until(t byte) error {
 			return err
 		}
 		of(s.ts).seen.Write(body)
+		if head[0] == 'K' {
+			s.key = body
+		}
 		if head[0] != 'S' { // ParameterStatus
 			fmt.Fprintf(s.ts.Stdout(), "%c %s\n", head[0], readable(head[0], body))
 		}
