@@ -162,6 +162,9 @@ func (s *site) resident(t *testing.T) int64 {
 // TestCopyOfMuchData copies a file in and out again, unchanged, in bounded
 // memory: 64 MiB, or a gigabyte with CUSTOS_LONG=1.
 func TestCopyOfMuchData(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it copies 64 MiB in and out")
+	}
 	size := int64(64 << 20)
 	if os.Getenv("CUSTOS_LONG") == "1" {
 		size = 1 << 30

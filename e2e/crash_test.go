@@ -175,6 +175,9 @@ const clients = 6
 // Whatever the target heard has its record; whatever was answered has its
 // outcome; and the next start closes what was open.
 func TestCrashUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it kills the gateway a dozen times under load")
+	}
 	s := newSite(t, "log_statement = 'all'")
 	s.direct("orders", "CREATE TABLE heard (marker text)")
 	l := &load{answered: map[string]bool{}}
