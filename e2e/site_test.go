@@ -21,13 +21,12 @@ import (
 	"github.com/custos-gateway/custos/internal/testtarget"
 )
 
+// scratch is a folder for the whole run.
+var scratch string
+
 // binary builds custos once.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "custos-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "custos")
+	path := filepath.Join(scratch, "custos")
 	cmd := exec.Command("go", "build", "-o", path, "../cmd/custos")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -37,11 +36,15 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
+	os.Exit(func() int {
+		var err error
+		if scratch, err = os.MkdirTemp("", "custos-e2e-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(scratch)
+		return m.Run()
+	}())
 }
 
 // site is a PostgreSQL, an OpenID provider, and a gateway as a process of its
