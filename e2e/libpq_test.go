@@ -21,7 +21,10 @@ import (
 func suite(t *testing.T, dir string, env []string) map[string]string {
 	t.Helper()
 	for range 5 {
-		if results, panicked := suiteOnce(t, dir, env); !panicked {
+		if results, panicked := suiteOnce(t, dir, env, "."); !panicked {
+			if len(results) < 100 {
+				t.Fatalf("the suite ran %d tests", len(results))
+			}
 			return results
 		}
 	}
@@ -29,12 +32,26 @@ func suite(t *testing.T, dir string, env []string) map[string]string {
 	return nil
 }
 
-func suiteOnce(t *testing.T, dir string, env []string) (results map[string]string, panicked bool) {
+// passesAlone runs one test of the suite by itself, up to three times: some
+// have limits of a few milliseconds, which a busy machine exceeds.
+func passesAlone(t *testing.T, dir string, env []string, name string) bool {
 	t.Helper()
-	cmd := exec.Command("go", "test", "-json", "-count=1", "-timeout=5m", ".")
+	top, _, _ := strings.Cut(name, "/")
+	for range 3 {
+		if results, _ := suiteOnce(t, dir, env, "^"+top+"$"); results[name] == "pass" {
+			t.Logf("%s passes when it is run alone", name)
+			return true
+		}
+	}
+	return false
+}
+
+func suiteOnce(t *testing.T, dir string, env []string, tests string) (results map[string]string, panicked bool) {
+	t.Helper()
+	cmd := exec.Command("go", "test", "-json", "-count=1", "-timeout=5m", "-run", tests, ".")
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), "PQTEST_BINARY_PARAMETERS=no", "GOFLAGS=-mod=mod"), env...)
-	out, err := cmd.Output()
+	out, _ := cmd.Output() // a failing test makes an error: the lines say which
 	results = map[string]string{}
 	for line := range bytes.Lines(out) {
 		var e struct{ Action, Test string }
@@ -44,9 +61,6 @@ func suiteOnce(t *testing.T, dir string, env []string) (results map[string]strin
 	}
 	if bytes.Contains(out, []byte("panic: wantEvent: timeout")) {
 		return nil, true
-	}
-	if len(results) < 100 {
-		t.Fatalf("the suite ran %d tests: %v\n%s", len(results), err, out)
 	}
 	return results, false
 }
@@ -99,15 +113,19 @@ func TestLibPQ(t *testing.T) {
 	s.direct("postgres", "CREATE ROLE pqgo SUPERUSER LOGIN PASSWORD 'made-up'; CREATE DATABASE pqgo OWNER pqgo")
 	env := []string{"PGHOST=localhost", "PGUSER=pqgo", "PGDATABASE=pqgo", "PGSSLMODE=disable"}
 	_, port, _ := net.SplitHostPort(s.target.Address)
-	direct := suite(t, dir, append(env, "PGPORT="+port, "PGPASSWORD=made-up"))
-	custos := suite(t, dir, append(env, "PGPORT="+s.port, "PGPASSWORD="+s.provider.Mint("ana")))
+	through := append(slices.Clone(env), "PGPORT="+s.port, "PGPASSWORD="+s.provider.Mint("ana"))
+	direct := suite(t, dir, append(slices.Clone(env), "PGPORT="+port, "PGPASSWORD=made-up"))
+	custos := suite(t, dir, through)
 	known := explained(t)
 	same := 0
 	for _, name := range slices.Sorted(maps.Keys(direct)) {
 		switch {
 		case direct[name] == custos[name]:
 			same++
-		case !known[name]:
+		case known[name]:
+		case direct[name] == "pass" && passesAlone(t, dir, through, name):
+			same++
+		default:
 			t.Errorf("%s: %s direct, %q through custos; explain it in docs/rough-edges.md or mend it", name, direct[name], custos[name])
 		}
 	}
