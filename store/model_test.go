@@ -323,15 +323,15 @@ func TestRebuildIsTheSame(t *testing.T) {
 	})
 }
 
-// At 200,000 sessions every page of every list is still found from its cursor,
-// and all pages together hold each session once.
+// At many sessions every page of every list is still found from its cursor, and
+// all pages together hold each session once.
 func TestPagesOfManySessions(t *testing.T) {
 	x, err := Open(filepath.Join(t.TempDir(), "index.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	const sessions, each = 200_000, 1000
+	const sessions, each = manySessions, 1000
 	var s story
 	for i := range each {
 		caller := bob
