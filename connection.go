@@ -19,8 +19,17 @@ type Connection struct {
 	Labels map[string]string
 	// Access lists who may open a session. Empty: nobody.
 	Access []Access
+	// Tags are given to stored columns; masks name tags.
+	Tags []ColumnTag
 	// Retention is how long recordings are kept. Zero: for ever.
 	Retention time.Duration
+}
+
+// ColumnTag gives a tag to the columns that match a pattern, as Mask.Columns
+// has it.
+type ColumnTag struct {
+	Columns []string
+	Tag     string
 }
 
 // TargetTLS is how the gateway speaks TLS to a target.

@@ -33,6 +33,47 @@ type Decision struct {
 	Hint string
 	// Policy is the version of the policy that judged.
 	Policy string
+	// Masks are what the caller may not see in the clear of the answer. They
+	// never change once made.
+	Masks []Mask
+	// DryRun names the rules in dry-run that would have decided otherwise.
+	DryRun []string
+}
+
+// Mask says what is hidden in answers, and how. Columns, Results, Tags and
+// Detect add up.
+type Mask struct {
+	// Rule names the rule that it is of.
+	Rule string
+	// Columns are patterns of stored columns, schema.table.column, where *
+	// stands for any run of characters but a full stop.
+	Columns []string
+	// Results are patterns of the names of the answer's columns or fields.
+	Results []string
+	// Tags hide the columns that have one of them.
+	Tags []string
+	// Detect are the kinds of value, such as "email", that are looked for in
+	// all of the answer.
+	Detect []string
+	// With is how: redact, partial, hash, format or null.
+	With string
+}
+
+// Usage is what a caller has taken so far, for rules that set a budget.
+type Usage struct {
+	// Session counts since the session was opened, Hour and Day over the last
+	// hour and day of the caller on the connection, across sessions.
+	Session, Hour, Day Counts
+	// Repeats is how often the session has submitted the same operation in a
+	// row, this one included.
+	Repeats int64
+}
+
+// Counts are sums over operations.
+type Counts struct {
+	Operations, Writes, Refused int64
+	// Rows and Bytes are of the answers.
+	Rows, Bytes int64
 }
 
 // Refusal is the error of an operation, or a session, that was not let

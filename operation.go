@@ -22,6 +22,33 @@ type Operation struct {
 	Objects []string
 	// Writes reports that it may change the target. Unknown counts as true.
 	Writes bool
+	// Facts are what more its protocol knows of it; nil: nothing. They are
+	// shared by operations that differ in constants only.
+	Facts *Facts
+}
+
+// Facts are what a protocol knows of an operation before it runs, besides its
+// verbs and objects. They never change once made, so that a decision may be
+// kept for them. Columns are stored columns of the target, as
+// schema.table.column; a column that a view or an inherited table shows is
+// also named as the one that it shows.
+type Facts struct {
+	// Effects are what it does, of the closed list in docs/policy.md, such as
+	// "write.unfiltered" or "file".
+	Effects []string
+	// Columns are the columns that it reads, wherever it does.
+	Columns []string
+	// Predicates are the columns by which rows are chosen, joined, grouped,
+	// ordered or told apart: what an answer says of them without showing them.
+	Predicates []string
+	// Changed are the columns that it writes.
+	Changed []string
+	// Copied are the columns whose values it writes into other columns.
+	Copied []string
+	// Fingerprint is the same for operations that differ in constants only.
+	Fingerprint string
+	// Unknown says, in words, what could not be known; empty: nothing.
+	Unknown []string
 }
 
 // Param is one bound value, exactly as it was on the wire.

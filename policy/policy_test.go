@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func TestRefusalSaysWhatToDoAndNotWhoIsAdmitted(t *testing.T) {
 			t.Errorf("the refusal tells the group %q: %+v", group, d)
 		}
 	}
-	if closed := New("v7").Enter(who("others"), closed); closed != d {
+	if closed := New("v7").Enter(who("others"), closed); !reflect.DeepEqual(closed, d) {
 		t.Errorf("a connection closed to all is told apart: %+v and %+v", closed, d)
 	}
 }

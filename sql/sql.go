@@ -16,6 +16,7 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
 
+	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/sql/libpgquery"
 )
 
@@ -30,6 +31,21 @@ type Statement struct {
 	// Writes reports that it may change the target. It is false only for
 	// reads that name nothing but what is known to be harmless.
 	Writes bool
+	// Facts are what more is known of it.
+	Facts custos.Facts
+	// Results are the columns of its answer, in order; nil: it has none, or
+	// they are not known, which Facts.Unknown then says.
+	Results []Result
+}
+
+// Result is what is known of a column of an answer.
+type Result struct {
+	Name string
+	// Sources are the stored columns that its values are made of, as
+	// custos.Facts has them.
+	Sources []string
+	// Opaque reports that it may be made of more than Sources.
+	Opaque bool
 }
 
 // Text is what a text of any number of statements does: Verbs, Objects and

@@ -129,7 +129,7 @@ func TestStatementsOfAText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Statement{{[]string{"SELECT"}, []string{"a"}, false}, {[]string{"DELETE"}, []string{"b"}, true}}
+	want := []Statement{{Verbs: []string{"SELECT"}, Objects: []string{"a"}}, {Verbs: []string{"DELETE"}, Objects: []string{"b"}, Writes: true}}
 	if diff := cmp.Diff(want, got.Statements); diff != "" {
 		t.Error(diff)
 	}
