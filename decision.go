@@ -64,8 +64,8 @@ type Usage struct {
 	// Session counts since the session was opened, Hour and Day over the last
 	// hour and day of the caller on the connection, across sessions.
 	Session, Hour, Day Counts
-	// Repeats is how often the session has submitted the same operation in a
-	// row, this one included.
+	// Repeats is how often the same operation is among the session's last 64,
+	// this one included.
 	Repeats int64
 }
 
@@ -91,8 +91,11 @@ type Refusal struct {
 
 // Error returns the refusal as one line.
 func (r *Refusal) Error() string {
-	if r.Rule == "" {
+	switch {
+	case r.Rule == "":
 		return "refused: " + r.Reason
+	case r.Effect == Approve:
+		return "held by rule " + r.Rule + ": " + r.Reason
 	}
 	return "refused by rule " + r.Rule + ": " + r.Reason
 }

@@ -104,6 +104,10 @@ type Submitted struct {
 	Effect string `json:"effect"`
 	Rule   string `json:"rule,omitempty"`
 	Policy string `json:"policy,omitempty"`
+	// Masks names the rules that hide a part of the answer, DryRun those in
+	// dry-run that would have decided otherwise.
+	Masks  []string `json:"masks,omitempty"`
+	DryRun []string `json:"dry_run,omitempty"`
 }
 
 // Input is a further piece of an operation's input, such as rows of a COPY.
@@ -202,6 +206,8 @@ func (s *Submitted) appendJSON(dst []byte) []byte {
 	dst = appendField(dst, "effect", s.Effect)
 	dst = appendField(dst, "rule", s.Rule)
 	dst = appendField(dst, "policy", s.Policy)
+	dst = appendStrings(dst, "masks", s.Masks)
+	dst = appendStrings(dst, "dry_run", s.DryRun)
 	return append(dst, '}')
 }
 

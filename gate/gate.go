@@ -41,6 +41,7 @@ type Answer interface {
 	// Write records b as seen at a time. It does not keep b.
 	Write(at time.Time, b []byte) error
 	// Finish returns a small answer sealed, or cites the file of a large one.
+	// With an error it cites what was kept, if anything was.
 	Finish() (sealed []byte, file *custos.Digest, err error)
 	// Bytes is the count of bytes written.
 	Bytes() int64
@@ -54,7 +55,7 @@ type Identifier interface {
 // Policy decides. Its zero decision refuses.
 type Policy interface {
 	Enter(*custos.Principal, *custos.Connection) custos.Decision
-	Judge(*custos.Principal, *custos.Connection, *custos.Operation) custos.Decision
+	Judge(*custos.Principal, *custos.Connection, *custos.Operation, *custos.Usage, time.Time) custos.Decision
 }
 
 // Vault lends the credential of a connection.
@@ -139,6 +140,7 @@ type Gate struct {
 	mu       sync.Mutex
 	live     map[custos.SessionID]*Session
 	byCaller map[callerKey]int
+	meters   map[meterKey]*meter
 	closed   bool
 }
 
@@ -158,7 +160,7 @@ func New(c Config) (*Gate, error) {
 	if c.LoginTimeout <= 0 {
 		c.LoginTimeout = 30 * time.Second
 	}
-	return &Gate{Config: c, live: map[custos.SessionID]*Session{}, byCaller: map[callerKey]int{}}, nil
+	return &Gate{Config: c, live: map[custos.SessionID]*Session{}, byCaller: map[callerKey]int{}, meters: map[meterKey]*meter{}}, nil
 }
 
 // Knock is a client at the door.
@@ -259,6 +261,7 @@ func (g *Gate) register(s *Session) error {
 	}
 	g.live[s.id] = s
 	g.byCaller[key]++
+	s.meter = g.meter(s)
 	return nil
 }
 
@@ -270,6 +273,7 @@ func (g *Gate) forget(s *Session) {
 		return
 	}
 	delete(g.live, s.id)
+	s.meter.sessions--
 	if g.byCaller[key]--; g.byCaller[key] <= 0 {
 		delete(g.byCaller, key)
 	}

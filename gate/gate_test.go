@@ -80,9 +80,17 @@ func (paper) Close() error                              { return nil }
 
 type sheet struct{ b []byte }
 
-func (s *sheet) Write(_ time.Time, b []byte) error       { s.b = append(s.b, b...); return nil }
-func (s *sheet) Finish() ([]byte, *custos.Digest, error) { return s.b, nil, nil }
-func (s *sheet) Bytes() int64                            { return int64(len(s.b)) }
+func (s *sheet) Write(_ time.Time, b []byte) error { s.b = append(s.b, b...); return nil }
+
+// Finish of an answer that says so fails as a full disk does: a part is kept.
+func (s *sheet) Finish() ([]byte, *custos.Digest, error) {
+	if strings.Contains(string(s.b), "too much") {
+		return nil, &custos.Digest{SHA256: "ab", Bytes: 3}, errors.New("no space left on device")
+	}
+	return s.b, nil, nil
+}
+
+func (s *sheet) Bytes() int64 { return int64(len(s.b)) }
 
 // world is everything around the gate, each part of it changeable by a test.
 type world struct {
@@ -91,6 +99,7 @@ type world struct {
 	expires time.Time
 	space   error
 	lent    int
+	usage   []custos.Usage
 	dial    func() (net.Conn, error)
 	http    http.RoundTripper
 }
@@ -109,7 +118,8 @@ func (w *world) Enter(p *custos.Principal, c *custos.Connection) custos.Decision
 	return custos.Decision{Rule: "access", Reason: "no"}
 }
 
-func (w *world) Judge(_ *custos.Principal, _ *custos.Connection, op *custos.Operation) custos.Decision {
+func (w *world) Judge(_ *custos.Principal, _ *custos.Connection, op *custos.Operation, u *custos.Usage, _ time.Time) custos.Decision {
+	w.usage = append(w.usage, *u)
 	if strings.Contains(op.Text, "drop") {
 		return custos.Decision{Rule: "no-drop"}
 	}
@@ -375,6 +385,91 @@ func TestCloseSettlesWhatIsOpen(t *testing.T) {
 	}
 	if n := w.book.durable; n != uint64(len(w.book.entries)) {
 		t.Errorf("the end is not durable: %d of %d", n, len(w.book.entries))
+	}
+}
+
+// A disk that fails while an answer is recorded: the outcome says so, and
+// cites what was kept, which the caller may have seen.
+func TestAnswerThatCannotBeRecorded(t *testing.T) {
+	w, g := newWorld(t)
+	s := w.open(t, g)
+	w.heard()
+	permits, err := s.Submit(t.Context(), nil, []Request{op("select 1;")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(permits); err != nil {
+		t.Fatal(err)
+	}
+	if err := permits[0].Answer([]byte("too much")); err != nil {
+		t.Fatal(err)
+	}
+	if err := permits[0].Settle(Outcome{State: custos.StateOK, Rows: 1}); err == nil {
+		t.Error("the end of the answer may go to the caller")
+	}
+	s.Close("done")
+	want := "session.opened operation.submitted operation.settled=interrupted session.closed"
+	if got := w.book.kinds(); got != want {
+		t.Fatalf("ledger: %s\n   want %s", got, want)
+	}
+	if got := w.book.entries[2].Settled; got.Recording == nil || got.Recording.SHA256 != "ab" || got.Bytes != 8 {
+		t.Errorf("the outcome: %+v", got)
+	}
+}
+
+// Policy is told what was taken: by the session, and by the caller on the
+// connection over an hour and a day.
+func TestUsage(t *testing.T) {
+	w, g := newWorld(t)
+	now := time.Now()
+	g.Now = func() time.Time { return now }
+	submit := func(s *Session, text string, writes bool) *Permit {
+		t.Helper()
+		r := op(text)
+		r.Operation.Writes = writes
+		permits, err := s.Submit(t.Context(), nil, []Request{r})
+		if err != nil {
+			if strings.Contains(text, "drop") {
+				return nil
+			}
+			t.Fatal(err)
+		}
+		if err := permits[0].Settle(Outcome{State: custos.StateOK, Rows: 7}); err != nil {
+			t.Fatal(err)
+		}
+		return permits[0]
+	}
+	s := w.open(t, g)
+	submit(s, "select 1", false)
+	submit(s, "update t", true)
+	submit(s, "drop t", true)
+	s.Close("done")
+	now = now.Add(59 * time.Minute)
+	s = w.open(t, g)
+	submit(s, "select 1", false)
+	submit(s, "select 1", false)
+	now = now.Add(2 * time.Minute)
+	submit(s, "select 1", false)
+	now = now.Add(25 * time.Hour)
+	submit(s, "select 2", false)
+	first := custos.Counts{Operations: 3, Writes: 1, Refused: 1, Rows: 14}
+	want := []custos.Usage{
+		{Repeats: 1},
+		{Session: custos.Counts{Operations: 1, Rows: 7}, Hour: custos.Counts{Operations: 1, Rows: 7}, Day: custos.Counts{Operations: 1, Rows: 7}, Repeats: 1},
+		{Session: custos.Counts{Operations: 2, Writes: 1, Rows: 14}, Hour: custos.Counts{Operations: 2, Writes: 1, Rows: 14}, Day: custos.Counts{Operations: 2, Writes: 1, Rows: 14}, Repeats: 1},
+		{Hour: first, Day: first, Repeats: 1},
+		{Session: custos.Counts{Operations: 1, Rows: 7}, Hour: custos.Counts{Operations: 4, Writes: 1, Refused: 1, Rows: 21}, Day: custos.Counts{Operations: 4, Writes: 1, Refused: 1, Rows: 21}, Repeats: 2},
+		// The hour has let go of the first session; the day has not.
+		{Session: custos.Counts{Operations: 2, Rows: 14}, Hour: custos.Counts{Operations: 2, Rows: 14}, Day: custos.Counts{Operations: 5, Writes: 1, Refused: 1, Rows: 28}, Repeats: 3},
+		{Session: custos.Counts{Operations: 3, Rows: 21}, Repeats: 1},
+	}
+	if len(w.usage) != len(want) {
+		t.Fatalf("policy was asked %d times, want %d", len(w.usage), len(want))
+	}
+	for i := range want {
+		if w.usage[i] != want[i] {
+			t.Errorf("question %d:\n got %+v\nwant %+v", i, w.usage[i], want[i])
+		}
 	}
 }
 

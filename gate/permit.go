@@ -20,6 +20,7 @@ type Permit struct {
 	entry     uint64
 	submitted time.Time
 	frame     []byte
+	masks     []custos.Mask
 	http      *http.Request
 	sent      atomic.Bool
 	settled   atomic.Bool
@@ -44,6 +45,10 @@ var (
 
 // Entry is the index, in the ledger, of the operation's intent.
 func (p *Permit) Entry() uint64 { return p.entry }
+
+// Masks are what the caller may not see in the clear of the answer. Whoever
+// passes an answer on hides it first; a protocol that cannot must not send.
+func (p *Permit) Masks() []custos.Mask { return p.masks }
 
 // Submitted is when the intent was recorded.
 func (p *Permit) Submitted() time.Time { return p.submitted }
@@ -134,7 +139,9 @@ func (p *Permit) Answer(b []byte) error {
 
 // Settle records the outcome. It must return before the end of the answer
 // goes to the caller, so that whatever was answered has its outcome on record
-// although the process may die the next moment.
+// although the process may die the next moment. Where the answer could not be
+// recorded to its end, the outcome is StateInterrupted, with what was kept, and
+// Settle returns the error: the rest must not go to the caller.
 func (p *Permit) Settle(o Outcome) error {
 	if p == nil || p.session == nil {
 		return errNoGrant
@@ -147,23 +154,25 @@ func (p *Permit) Settle(o Outcome) error {
 	s := p.session
 	settled := custos.Settled{Operation: p.entry, State: o.State, Code: o.Code, Rows: o.Rows, Masked: o.Masked}
 	var sealed []byte
-	var err error
+	var incomplete error
 	if p.answer != nil {
 		settled.Bytes = p.answer.Bytes()
-		sealed, settled.Recording, err = p.answer.Finish()
-		p.answer = nil
-		if err != nil {
-			return fmt.Errorf("record answer: %w", err)
+		if sealed, settled.Recording, incomplete = p.answer.Finish(); incomplete != nil {
+			// What was kept is cited all the same: the caller has seen it.
+			settled.State = custos.StateInterrupted
+			incomplete = fmt.Errorf("record answer: %w", incomplete)
 		}
+		p.answer = nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.unsettled, p)
 	e := custos.Entry{Kind: custos.EntrySettled, At: s.gate.Now(), Session: s.id, Settled: &settled}
-	if _, err = s.appendSealed(&e, sealed); err != nil {
-		return fmt.Errorf("record outcome: %w", err)
+	s.count(e.At, custos.Counts{Rows: o.Rows, Bytes: settled.Bytes})
+	if _, err := s.appendSealed(&e, sealed); err != nil {
+		return errors.Join(incomplete, fmt.Errorf("record outcome: %w", err))
 	}
-	return nil
+	return incomplete
 }
 
 // RoundTrip sends the HTTP request that was judged, once. Its body, which was

@@ -30,14 +30,17 @@ type Session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	expiry *time.Timer
+	meter  *meter
 
-	mu         sync.Mutex // guards what follows
-	leaf       []byte     // scratch
-	plain      []byte     // scratch
-	sealed     []byte     // scratch
-	unsettled  map[*Permit]struct{}
-	operations int64
-	closed     bool
+	mu        sync.Mutex // guards what follows
+	leaf      []byte     // scratch
+	plain     []byte     // scratch
+	sealed    []byte     // scratch
+	unsettled map[*Permit]struct{}
+	counts    custos.Counts
+	used      custos.Usage // scratch
+	repeats   repeats
+	closed    bool
 
 	sendMu sync.Mutex // orders writes to the target
 	out    []byte     // scratch
@@ -139,12 +142,15 @@ type Request struct {
 
 // decide asks policy, unless the protocol itself refuses.
 func (s *Session) decide(r *Request) custos.Decision {
-	if r.Refused == nil {
-		return s.gate.Policy.Judge(s.caller, s.conn, r.Operation)
+	if r.Refused != nil {
+		d := *r.Refused
+		d.Effect = custos.Refuse
+		return d
 	}
-	d := *r.Refused
-	d.Effect = custos.Refuse
-	return d
+	now := s.gate.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate.Policy.Judge(s.caller, s.conn, r.Operation, s.usage(r.Operation, now), now)
 }
 
 // Submit decides on each request, puts all on record, and waits until the
@@ -205,8 +211,9 @@ func (s *Session) intend(r Request, d custos.Decision) (*Permit, error) {
 	entry := custos.Entry{Kind: custos.EntrySubmitted, Submit: &custos.Submitted{
 		Class: op.Class, Verbs: op.Verbs, Objects: op.Objects, Writes: op.Writes,
 		Digest: hex.EncodeToString(digest[:]), Effect: d.Effect.String(), Rule: d.Rule, Policy: d.Policy,
+		Masks: maskRules(d.Masks), DryRun: d.DryRun,
 	}}
-	p := &Permit{session: s, frame: r.Frame}
+	p := &Permit{session: s, frame: r.Frame, masks: d.Masks}
 	if r.HTTP != nil {
 		p.http = r.HTTP.Clone(r.HTTP.Context())
 	}
@@ -216,11 +223,28 @@ func (s *Session) intend(r Request, d custos.Decision) (*Permit, error) {
 	}
 	p.submitted = entry.At
 	s.shrink()
-	s.operations++
-	if d.Effect == custos.Allow {
+	taken := custos.Counts{Operations: 1}
+	if d.Effect != custos.Allow {
+		taken.Refused = 1
+	} else {
 		s.unsettled[p] = struct{}{}
+		if op.Writes {
+			taken.Writes = 1
+		}
 	}
+	s.count(entry.At, taken)
 	return p, nil
+}
+
+// maskRules names the rules of masks, each once.
+func maskRules(masks []custos.Mask) []string {
+	var names []string
+	for i := range masks {
+		if name := masks[i].Rule; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // append seals plaintext and appends the entry that cites it. The caller
@@ -413,7 +437,7 @@ func (s *Session) finish(reason string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.append(&custos.Entry{Kind: custos.EntryClosed, Closed: &custos.Closed{Reason: reason, Operations: s.operations}}, nil)
+	i, err := s.append(&custos.Entry{Kind: custos.EntryClosed, Closed: &custos.Closed{Reason: reason, Operations: s.counts.Operations}}, nil)
 	if err == nil {
 		err = s.gate.Ledger.Durable(i)
 	}

@@ -51,7 +51,7 @@ func (f *inForce) Enter(p *custos.Principal, c *custos.Connection) custos.Decisi
 	return f.Load().policy.Enter(p, c)
 }
 
-func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Operation) custos.Decision {
+func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Operation, u *custos.Usage, at time.Time) custos.Decision {
 	r := f.Load()
 	// The session holds the connection as it was when it was opened.
 	now, ok := r.connections[c.Name]

@@ -143,7 +143,7 @@ func (w *World) Enter(p *custos.Principal, c *custos.Connection) custos.Decision
 }
 
 // Judge is of gate.Policy.
-func (w *World) Judge(_ *custos.Principal, _ *custos.Connection, op *custos.Operation) custos.Decision {
+func (w *World) Judge(_ *custos.Principal, _ *custos.Connection, op *custos.Operation, _ *custos.Usage, _ time.Time) custos.Decision {
 	w.mu.Lock()
 	judge := w.judge
 	w.mu.Unlock()
