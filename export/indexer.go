@@ -28,7 +28,16 @@ type Indexer struct {
 }
 
 // batch is how many entries are put into the index as one transaction.
-const batch = 512
+const batch = 4096
+
+// gather is how long entries are left to gather before they are indexed, when
+// nobody waits for them: few large transactions cost far less than many small.
+const gather = 250 * time.Millisecond
+
+// rest is how long the indexer leaves the machine to others after it has
+// worked for a time: callers wait for their answers, and nobody for the index.
+// Who does wait, as CaughtUp does, ends it.
+const rest = 2
 
 // retry is how long to wait after an error, such as of a full disk.
 const retry = time.Second
@@ -51,24 +60,74 @@ func (x *Indexer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("index ledger: %w", err)
 	}
+	known, wanted := keys{}, false
 	for ctx.Err() == nil {
-		size, err := x.Ledger.Wait(ctx, next)
+		size, err := x.due(ctx, next, wanted)
+		started := time.Now()
 		if err == nil {
-			err = x.Ledger.Durable(size - 1)
+			next, err = x.take(ctx, known, next, size)
 		}
-		if err == nil {
-			next, err = x.take(ctx, next, size)
+		if errors.Is(err, store.ErrDamaged) {
+			x.Logger.Error("build index anew: it is damaged", "cause", err)
+			if err = x.Index.Reset(); err == nil {
+				next = 0
+			} else if errors.Is(err, store.ErrDamaged) {
+				return x.giveUp(ctx)
+			}
 		}
-		if err == nil || ctx.Err() != nil {
-			continue
+		wait := rest * time.Since(started)
+		if err != nil && ctx.Err() == nil {
+			x.Logger.Error("index ledger: try again in a while", "next", next, "cause", err)
+			wait = retry
 		}
-		x.Logger.Error("index ledger: try again in a while", "next", next, "cause", err)
+		wanted = false
 		select {
 		case <-ctx.Done():
-		case <-time.After(retry):
+		case <-x.Index.Wanted():
+			wanted = true
+		case <-time.After(wait):
 		}
 	}
 	return nil
+}
+
+// giveUp leaves an index that is beyond repair to the next start, which makes
+// a new one. What matters more, the ledger, goes on.
+func (x *Indexer) giveUp(ctx context.Context) error {
+	if err := x.Index.Discard(); err != nil {
+		x.Logger.Error("discard index", "cause", err)
+	}
+	x.Logger.Error("there is no search until the gateway is started again: the index was damaged beyond repair and is built anew then")
+	<-ctx.Done()
+	return nil
+}
+
+// due waits for entries from next on, and returns where those end that are
+// durable. It makes them durable itself only for who waits for them, and after
+// a while: whoever acts on an entry does so sooner.
+func (x *Indexer) due(ctx context.Context, next uint64, wanted bool) (uint64, error) {
+	if _, err := x.Ledger.Wait(ctx, next); err != nil {
+		return 0, err
+	}
+	for deadline := time.Now().Add(time.Second); ; {
+		if !wanted {
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-x.Index.Wanted():
+				wanted = true
+			case <-time.After(gather):
+			}
+		}
+		size := x.Ledger.DurableSize()
+		if wanted || size <= next && time.Now().After(deadline) {
+			size = x.Ledger.Size()
+			return size, x.Ledger.Durable(size - 1)
+		}
+		if size > next {
+			return size, nil
+		}
+	}
 }
 
 // start makes the index anew if it is of another ledger, such as of one that
@@ -115,10 +174,15 @@ func (x *Indexer) CaughtUp(ctx context.Context) error {
 	return x.Index.Wait(ctx, x.Ledger.Size())
 }
 
+// keys are those of the sessions that were met last.
+type keys map[custos.SessionID]*recording.Key
+
+// maxKeys bounds how many are held.
+const maxKeys = 10_000
+
 // take indexes the entries from next up to size, in batches.
-func (x *Indexer) take(ctx context.Context, next, size uint64) (uint64, error) {
-	items := make([]store.Item, 0, batch)
-	keys := map[custos.SessionID]*recording.Key{}
+func (x *Indexer) take(ctx context.Context, keys keys, next, size uint64) (uint64, error) {
+	items := make([]store.Item, 0, min(batch, size-next))
 	flush := func() error {
 		if err := x.Index.Apply(items); err != nil {
 			return err
@@ -144,19 +208,26 @@ func (x *Indexer) take(ctx context.Context, next, size uint64) (uint64, error) {
 }
 
 // item unseals what the index has to know of an entry.
-func (x *Indexer) item(keys map[custos.SessionID]*recording.Key, index uint64, leaf, attachment []byte) (store.Item, error) {
+func (x *Indexer) item(keys keys, index uint64, leaf, attachment []byte) (store.Item, error) {
 	e, err := custos.ParseEntry(leaf)
 	if err != nil {
 		return store.Item{}, fmt.Errorf("entry %d: %w", index, err)
 	}
 	item := store.Item{Index: index, Entry: e}
+	if e.Kind == custos.EntryClosed || e.Kind == custos.EntryErased {
+		delete(keys, e.Session)
+	}
 	if e.Kind != custos.EntrySubmitted {
 		return item, nil
 	}
 	key := keys[e.Session]
 	if key == nil {
-		key, err = x.Recordings.Key(e.Session)
-		keys[e.Session] = key
+		if len(keys) >= maxKeys {
+			clear(keys)
+		}
+		if key, err = x.Recordings.Key(e.Session); err == nil {
+			keys[e.Session] = key
+		}
 	}
 	if err == nil {
 		item.Operation, err = key.Operation(e, attachment)

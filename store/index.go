@@ -37,6 +37,8 @@ type Index struct {
 	// at first too, as the last run may have ended in the middle.
 	stale atomic.Bool
 
+	wanted chan struct{} // somebody began to wait
+
 	mu   sync.Mutex
 	next uint64
 	grew chan struct{} // closed when next grows
@@ -47,7 +49,7 @@ type Index struct {
 // other error leaves the file as it is. Open does not read all of the file:
 // damage further in shows as ErrDamaged when it is met.
 func Open(path string) (*Index, error) {
-	x := &Index{path: path, grew: make(chan struct{})}
+	x := &Index{path: path, grew: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	x.stale.Store(true)
 	err := x.open()
 	if errors.Is(err, ErrDamaged) {
@@ -130,6 +132,10 @@ func (x *Index) remove() error {
 	return nil
 }
 
+// Discard removes the files of an index that is beyond repair. It stays open,
+// as it is; the next Open makes a new one.
+func (x *Index) Discard() error { return x.remove() }
+
 // Close closes the index.
 func (x *Index) Close() error { return errors.Join(x.read.Close(), x.write.Close()) }
 
@@ -140,6 +146,9 @@ func (x *Index) Next() (uint64, error) {
 	return x.next, nil
 }
 
+// Wanted receives when somebody waits for entries that are not indexed.
+func (x *Index) Wanted() <-chan struct{} { return x.wanted }
+
 // Wait returns when the entries before next are indexed.
 func (x *Index) Wait(ctx context.Context, next uint64) error {
 	for {
@@ -148,6 +157,10 @@ func (x *Index) Wait(ctx context.Context, next uint64) error {
 		x.mu.Unlock()
 		if have >= next {
 			return nil
+		}
+		select {
+		case x.wanted <- struct{}{}:
+		default:
 		}
 		select {
 		case <-ctx.Done():

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +29,11 @@ func (x *Index) Apply(items []Item) error {
 	}
 	defer tx.Rollback()
 	w := newWriter(tx)
+	for i := range items {
+		if e := items[i].Entry; e.Kind == custos.EntrySettled && e.Settled != nil && e.Settled.Operation >= next && e.Settled.Operation < items[i].Index {
+			w.outcomes[e.Settled.Operation] = &items[i]
+		}
+	}
 	c := w.clock()
 	for i := range items {
 		if items[i].Index != next {
@@ -36,6 +43,7 @@ func (x *Index) Apply(items []Item) error {
 		w.entry(&items[i])
 		next++
 	}
+	w.gathered()
 	w.exec("UPDATE progress SET next = ?, reached = ?, back = ?", int64(next), c.reached, c.back)
 	if err := w.commit(); err != nil {
 		return fmt.Errorf("index entries: %w", err)
@@ -74,16 +82,57 @@ type writer struct {
 	sessions  map[custos.SessionID]*opened
 	erasedAny bool
 	err       error
+
+	// outcomes are the settled entries of the operations submitted in this
+	// transaction: those are written once.
+	outcomes map[uint64]*Item
+	// listings are what is to be put into lists of operations.
+	listings []listing
 }
 
 // opened is what the operations of a session have of it.
 type opened struct {
-	entry int64
-	names []string
+	entry      int64
+	names      []string
+	numbers    []int64
+	operations int64 // of this transaction
 }
 
+type listing struct{ name, entry int64 }
+
 func newWriter(tx *sql.Tx) *writer {
-	return &writer{tx: tx, prepared: map[string]*sql.Stmt{}, names: map[string]int64{}, sessions: map[custos.SessionID]*opened{}}
+	return &writer{tx: tx, prepared: map[string]*sql.Stmt{}, names: map[string]int64{}, sessions: map[custos.SessionID]*opened{},
+		outcomes: map[uint64]*Item{}}
+}
+
+// rows is how many rows of a list are written by one statement.
+const rows = 32
+
+const listOne = "INSERT OR IGNORE INTO operation_lists (name, entry) VALUES (?, ?)"
+
+var listMany = listOne + strings.Repeat(", (?, ?)", rows-1)
+
+// gathered writes what was gathered over the transaction: the lists in their
+// own order, which touches each page of theirs once.
+func (w *writer) gathered() {
+	slices.SortFunc(w.listings, func(a, b listing) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.entry, b.entry))
+	})
+	args := make([]any, 2*rows)
+	for ; len(w.listings) >= rows; w.listings = w.listings[rows:] {
+		for i, l := range w.listings[:rows] {
+			args[2*i], args[2*i+1] = l.name, l.entry
+		}
+		w.exec(listMany, args...)
+	}
+	for _, l := range w.listings {
+		w.exec(listOne, l.name, l.entry)
+	}
+	for _, s := range w.sessions {
+		if s != nil && s.operations > 0 {
+			w.exec("UPDATE sessions SET operations = operations + ? WHERE entry = ?", s.operations, s.entry)
+		}
+	}
 }
 
 func (w *writer) commit() error {
@@ -180,17 +229,18 @@ func (w *writer) number(name string) int64 {
 	return n
 }
 
-// listed puts a session or an operation into lists.
-func (w *writer) listed(lists string, entry int64, names ...string) {
+// listed puts an operation into lists.
+func (w *writer) listed(entry int64, names ...string) {
 	for _, name := range names {
-		w.exec("INSERT OR IGNORE INTO "+lists+" (name, entry) VALUES (?, ?)", w.number(name), entry)
+		w.listings = append(w.listings, listing{w.number(name), entry})
 	}
 }
 
-// moved puts it from one list into another.
-func (w *writer) moved(lists string, entry int64, from, to string) {
-	w.exec("DELETE FROM "+lists+" WHERE name = ? AND entry = ?", w.number(from), entry)
-	w.listed(lists, entry, to)
+// sessionListed puts a session into lists.
+func (w *writer) sessionListed(entry int64, names ...string) {
+	for _, name := range names {
+		w.exec("INSERT OR IGNORE INTO session_lists (name, entry) VALUES (?, ?)", w.number(name), entry)
+	}
 }
 
 func (w *writer) opened(item *Item) {
@@ -210,8 +260,8 @@ func (w *writer) opened(item *Item) {
 		named(&behalf), behalf.Issuer, behalf.Subject, o.Connection, o.Protocol, o.Client, e.At.UnixMicro(), ended, state, o.Reason, o.Rule)
 	delete(w.sessions, e.Session)
 	if s := w.session(e.Session); s != nil {
-		w.listed("session_lists", entry, s.names...)
-		w.listed("session_lists", entry, "state:"+state)
+		w.sessionListed(entry, s.names...)
+		w.sessionListed(entry, "state:"+state)
 	}
 }
 
@@ -241,6 +291,9 @@ func (w *writer) session(id custos.SessionID) *opened {
 		if behalfSubject != "" {
 			s.names = append(s.names, "who:"+behalf, "who:"+behalfSubject, viewerName(behalfIssuer, behalfSubject))
 		}
+		for _, name := range s.names {
+			s.numbers = append(s.numbers, w.number(name))
+		}
 	}
 	w.sessions[id] = s
 	return s
@@ -252,7 +305,8 @@ func (w *writer) closed(e *custos.Entry) {
 		return
 	}
 	w.exec(`UPDATE sessions SET ended = ?, state = ?, reason = ? WHERE entry = ?`, e.At.UnixMicro(), SessionClosed, e.Closed.Reason, s.entry)
-	w.moved("session_lists", s.entry, "state:"+SessionOpen, "state:"+SessionClosed)
+	w.exec("DELETE FROM session_lists WHERE name = ? AND entry = ?", w.number("state:"+SessionOpen), s.entry)
+	w.sessionListed(s.entry, "state:"+SessionClosed)
 }
 
 // maxIndexed bounds, in bytes, how much of a statement is shown in lists and
@@ -265,41 +319,53 @@ func (w *writer) submitted(item *Item) {
 		return
 	}
 	o := OperationOf(item.Index, item.Entry, item.Operation)
+	var settled uint64
+	if outcome := w.outcomes[item.Index]; outcome != nil {
+		o.Settle(outcome.Entry)
+		settled = outcome.Index
+	}
 	entry := int64(o.Entry)
 	text, params := clip(o.Text, maxIndexed), bounded(o.Params)
-	w.exec(`INSERT INTO operations (entry, opened, at, class, text, params, verbs, objects, writes, effect, rule, policy, outcome)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`, entry, s.entry, o.At.UnixMicro(), o.Class, text, list(params), list(o.Verbs), list(o.Objects),
-		o.Writes, o.Effect, o.Rule, o.Policy, o.Outcome)
+	w.exec(`INSERT INTO operations (entry, opened, at, class, text, params, verbs, objects, writes, effect, rule, policy, outcome,
+		code, rows, bytes, masked, settled) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		entry, s.entry, o.At.UnixMicro(), o.Class, text, list(params), list(o.Verbs), list(o.Objects),
+		o.Writes, o.Effect, o.Rule, o.Policy, o.Outcome, o.Code, o.Rows, o.Bytes, o.Masked, int64(settled))
 	w.exec(`INSERT INTO words (rowid, text, every) VALUES (?, ?, 'row')`, entry, text+"\n"+strings.Join(params, "\n"))
-	w.listed("operation_lists", entry, s.names...)
-	w.listed("operation_lists", entry, "effect:"+o.Effect, "outcome:"+o.Outcome)
+	for _, number := range s.numbers {
+		w.listings = append(w.listings, listing{number, entry})
+	}
+	w.listed(entry, "effect:"+o.Effect, "outcome:"+o.Outcome)
 	if o.Rule != "" {
-		w.listed("operation_lists", entry, "rule:"+o.Rule)
+		w.listed(entry, "rule:"+o.Rule)
 	}
 	for _, v := range o.Verbs {
-		w.listed("operation_lists", entry, "verb:"+strings.ToUpper(v))
+		w.listed(entry, "verb:"+strings.ToUpper(v))
 	}
 	for _, object := range o.Objects {
 		object = strings.ToLower(object)
-		w.listed("operation_lists", entry, "table:"+object)
+		w.listed(entry, "table:"+object)
 		// A table is found by its name alone as well.
 		for i := strings.IndexByte(object, '.'); i >= 0; i = strings.IndexByte(object, '.') {
 			object = object[i+1:]
-			w.listed("operation_lists", entry, "table:"+object)
+			w.listed(entry, "table:"+object)
 		}
 	}
-	w.exec(`UPDATE sessions SET operations = operations + 1 WHERE entry = ?`, s.entry)
+	s.operations++
 }
 
 func (w *writer) settled(item *Item) {
 	s := item.Entry.Settled
+	if w.outcomes[s.Operation] != nil {
+		return // it is written with its operation
+	}
 	entry, before := int64(s.Operation), ""
 	if !w.row("SELECT outcome FROM operations WHERE entry = ?", []any{entry}, &before) {
 		return
 	}
 	w.exec(`UPDATE operations SET outcome = ?, code = ?, rows = ?, bytes = ?, masked = ?, settled = ? WHERE entry = ?`,
 		string(s.State), s.Code, s.Rows, s.Bytes, s.Masked, int64(item.Index), entry)
-	w.moved("operation_lists", entry, "outcome:"+before, "outcome:"+string(s.State))
+	w.exec("DELETE FROM operation_lists WHERE name = ? AND entry = ?", w.number("outcome:"+before), entry)
+	w.exec(listOne, w.number("outcome:"+string(s.State)), entry)
 }
 
 // erased forgets what a session said, and keeps that it said something.
