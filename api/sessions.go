@@ -39,11 +39,14 @@ func (s *server) catchUp(r *http.Request) {
 	}
 }
 
+// searchTimeout bounds one search.
+const searchTimeout = 30 * time.Second
+
 // filter reads what a list is narrowed by, and narrows it to what the caller
 // may see.
 func (s *server) filter(r *http.Request) (store.Filter, error) {
 	q := r.URL.Query()
-	f := store.Filter{Caller: q.Get("caller"), Connection: q.Get("connection"), Cursor: q.Get("cursor"), Limit: defaultPage}
+	f := store.Filter{Caller: q.Get("caller"), Connection: q.Get("connection"), State: q.Get("state"), Cursor: q.Get("cursor"), Limit: defaultPage}
 	for name, t := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		if v := q.Get(name); v != "" {
 			var err error
@@ -85,7 +88,12 @@ func (s *server) search(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.catchUp(r)
 	f.Query = r.URL.Query().Get("q")
-	items, next, err := s.Index.Search(r.Context(), f)
+	ctx, cancel := context.WithTimeout(r.Context(), searchTimeout)
+	defer cancel()
+	items, next, err := s.Index.Search(ctx, f)
+	if ctx.Err() != nil && r.Context().Err() == nil {
+		return problem(http.StatusGatewayTimeout, "the search took too long; narrow it, with a time, a connection or a rarer word")
+	}
 	if err != nil {
 		return listError(err)
 	}

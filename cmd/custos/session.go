@@ -24,8 +24,8 @@ func newSessionCommand(g *globals) *cobra.Command {
 
 // sessionFilter is what sessions and operations are chosen by.
 type sessionFilter struct {
-	caller, connection, since, until string
-	limit                            int
+	caller, connection, state, since, until string
+	limit                                   int
 }
 
 func (f *sessionFilter) flags(c *cobra.Command) {
@@ -37,7 +37,7 @@ func (f *sessionFilter) flags(c *cobra.Command) {
 
 func (f *sessionFilter) query() (url.Values, error) {
 	q := url.Values{}
-	for name, value := range map[string]string{"caller": f.caller, "connection": f.connection} {
+	for name, value := range map[string]string{"caller": f.caller, "connection": f.connection, "state": f.state} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -102,6 +102,7 @@ func newSessionList(g *globals) *cobra.Command {
 		return t.print(g.stdout)
 	}}
 	f.flags(c)
+	c.Flags().StringVar(&f.state, "state", "", "only in this `STATE`: open, closed or turned-away")
 	c.Flags().IntVar(&f.limit, "limit", 50, "at most `N` sessions; 0 for all")
 	return c
 }
