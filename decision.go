@@ -1,5 +1,7 @@
 package custos
 
+import "time"
+
 // Effect is what a decision lets happen. The zero value refuses.
 type Effect uint8
 
@@ -38,6 +40,20 @@ type Decision struct {
 	Masks []Mask
 	// DryRun names the rules in dry-run that would have decided otherwise.
 	DryRun []string
+	// Approvers are who may let it through, where Effect is Approve and the
+	// rule names them; nil: whoever is a reviewer.
+	Approvers *Approvers
+}
+
+// Approvers are the people whom a rule asks.
+type Approvers struct {
+	// Groups are those of whom any member may answer. Empty: any reviewer.
+	Groups []string
+	// Count is how many of them must agree; 0 stands for 1.
+	Count int
+	// Within is how long the operation is held for them; 0 leaves it to the
+	// gateway.
+	Within time.Duration
 }
 
 // Mask says what is hidden in answers, and how. Columns, Results, Tags and

@@ -1,9 +1,20 @@
 // Package policy turns rules into Decisions. It is pure: no I/O, no clock, no
 // goroutines; the same policy and the same question give the same answer, so
 // that recorded history can be replayed against a proposed policy.
+//
+// Refuse beats approve, and approve beats allow. What every rule that applies
+// hides adds up. A rule in dry-run decides and hides nothing. Where no rule
+// applies, the connection's access list has admitted the caller. A condition
+// that cannot be evaluated refuses.
 package policy
 
-import "github.com/custos-gateway/custos"
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"github.com/custos-gateway/custos"
+)
 
 // The rules that the gateway itself brings.
 const (
@@ -13,15 +24,52 @@ const (
 	RuleUnknown = "unknown-operation"
 )
 
-// Policy is a set of rules of one version. It is immutable, so it is safe for
-// concurrent use. The zero value judges as New("") does.
+// Policy is a set of rules of one version. Its rules never change, so it is
+// safe for concurrent use. The zero value has no rules.
 type Policy struct {
 	version string
+	rules   []rule
+	// identity: a rule that is remembered asks who the caller is.
+	identity bool
+
+	seed     maphash.Seed
+	profiles []atomic.Pointer[profile]
+	answers  []atomic.Pointer[answer]
+
+	mu   sync.RWMutex
+	sets map[maskingSet][]custos.Mask
 }
 
-// New returns the policy of version, which every decision cites.
-func New(version string) *Policy {
-	return &Policy{version: version}
+// New returns the policy of version, which every decision cites. The error is
+// Problems: everything that is wrong with rules.
+func New(version string, rules []Rule) (*Policy, error) {
+	p := &Policy{version: version}
+	var problems Problems
+	names := map[string]int{}
+	masking := 0
+	for i, r := range rules {
+		ready, wrong := prepare(i, r, masking)
+		if first, twice := names[r.Name]; r.Name == "" {
+			wrong = append(wrong, Problem{Rule: i, Field: "rule", Message: "it has no name: give it one"})
+		} else if twice {
+			wrong = append(wrong, Problem{Rule: i, Name: r.Name, Field: "rule", Message: "another rule has this name: " + rules[first].At.String()})
+		} else {
+			names[r.Name] = i
+		}
+		problems = append(problems, wrong...)
+		if ready.masking >= 0 {
+			masking++
+		}
+		p.identity = p.identity || ready.identity
+		p.rules = append(p.rules, ready)
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	if len(rules) > 0 {
+		p.remember()
+	}
+	return p, nil
 }
 
 // Version returns what decisions cite.
@@ -41,20 +89,4 @@ func (p *Policy) Enter(caller *custos.Principal, c *custos.Connection) custos.De
 		}
 	}
 	return custos.Decision{Effect: custos.Allow, Rule: RuleAccess, Policy: p.version}
-}
-
-// Judge decides on one operation of a session. Access is judged again, for it
-// may have been taken away since the session was opened; and an operation
-// whose protocol could not name its class is refused.
-func (p *Policy) Judge(caller *custos.Principal, c *custos.Connection, op *custos.Operation) custos.Decision {
-	if op == nil || op.Class == "" {
-		return custos.Decision{
-			Effect: custos.Refuse,
-			Rule:   RuleUnknown,
-			Reason: "the gateway does not know this kind of operation",
-			Hint:   "use another way to do it, or report it to whoever runs the gateway",
-			Policy: p.version,
-		}
-	}
-	return p.Enter(caller, c)
 }

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/custos-gateway/custos"
 )
@@ -18,8 +19,17 @@ func who(groups ...string) *custos.Principal {
 	return &custos.Principal{Issuer: "https://id.example", Subject: "1", Name: "dba", Groups: groups}
 }
 
+// plainPolicy is one without rules.
+func plainPolicy(version string) *Policy {
+	p, err := New(version, nil)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 func TestEnter(t *testing.T) {
-	p := New("v7")
+	p := plainPolicy("v7")
 	for name, test := range map[string]struct {
 		caller *custos.Principal
 		c      *custos.Connection
@@ -39,7 +49,7 @@ func TestEnter(t *testing.T) {
 		"only the human behind": {&custos.Principal{Subject: "x", OnBehalfOf: who("dba")}, orders, custos.Refuse},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, d := range []custos.Decision{p.Enter(test.caller, test.c), p.Judge(test.caller, test.c, query)} {
+			for _, d := range []custos.Decision{p.Enter(test.caller, test.c), p.Judge(test.caller, test.c, query, nil, time.Time{})} {
 				if d.Effect != test.want || d.Rule != RuleAccess || d.Policy != "v7" {
 					t.Errorf("got %+v, want %v", d, test.want)
 				}
@@ -49,7 +59,7 @@ func TestEnter(t *testing.T) {
 }
 
 func TestRefusalSaysWhatToDoAndNotWhoIsAdmitted(t *testing.T) {
-	d := New("v7").Enter(who("others"), orders)
+	d := plainPolicy("v7").Enter(who("others"), orders)
 	if d.Reason == "" || d.Hint == "" {
 		t.Errorf("a refusal without reason or hint: %+v", d)
 	}
@@ -58,14 +68,14 @@ func TestRefusalSaysWhatToDoAndNotWhoIsAdmitted(t *testing.T) {
 			t.Errorf("the refusal tells the group %q: %+v", group, d)
 		}
 	}
-	if closed := New("v7").Enter(who("others"), closed); !reflect.DeepEqual(closed, d) {
+	if closed := plainPolicy("v7").Enter(who("others"), closed); !reflect.DeepEqual(closed, d) {
 		t.Errorf("a connection closed to all is told apart: %+v and %+v", closed, d)
 	}
 }
 
 func TestJudgeRefusesWhatHasNoClass(t *testing.T) {
 	for _, op := range []*custos.Operation{nil, {}, {Text: "select 1", Verbs: []string{"SELECT"}}} {
-		if d := New("v7").Judge(who("dba"), orders, op); d.Effect != custos.Refuse || d.Rule != RuleUnknown || d.Hint == "" {
+		if d := plainPolicy("v7").Judge(who("dba"), orders, op, nil, time.Time{}); d.Effect != custos.Refuse || d.Rule != RuleUnknown || d.Hint == "" {
 			t.Errorf("%+v: %+v", op, d)
 		}
 	}
@@ -74,26 +84,26 @@ func TestJudgeRefusesWhatHasNoClass(t *testing.T) {
 // Access that was taken away is judged on the next operation of a session.
 func TestJudgeFollowsAccess(t *testing.T) {
 	c := *orders
-	if d := New("1").Judge(who("dba"), &c, query); d.Effect != custos.Allow {
+	if d := plainPolicy("1").Judge(who("dba"), &c, query, nil, time.Time{}); d.Effect != custos.Allow {
 		t.Fatalf("%+v", d)
 	}
 	c.Access = nil
-	if d := New("2").Judge(who("dba"), &c, query); d.Effect != custos.Refuse || d.Policy != "2" {
+	if d := plainPolicy("2").Judge(who("dba"), &c, query, nil, time.Time{}); d.Effect != custos.Refuse || d.Policy != "2" {
 		t.Errorf("%+v", d)
 	}
 }
 
 func TestJudgeDoesNotAllocate(t *testing.T) {
-	p, caller := New("v7"), who("a", "b", "skills")
-	if n := testing.AllocsPerRun(100, func() { p.Judge(caller, orders, query) }); n > 0 {
+	p, caller := plainPolicy("v7"), who("a", "b", "skills")
+	if n := testing.AllocsPerRun(100, func() { p.Judge(caller, orders, query, nil, time.Time{}) }); n > 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
 
 func BenchmarkJudge(b *testing.B) {
-	p, caller := New("v7"), who("a", "b", "skills")
+	p, caller := plainPolicy("v7"), who("a", "b", "skills")
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Judge(caller, orders, query)
+		p.Judge(caller, orders, query, nil, time.Time{})
 	}
 }

@@ -27,7 +27,7 @@ type rules struct {
 func newRules(c *config.Config) *rules {
 	sum := sha256.Sum256(c.Raw)
 	r := &rules{config: c, digest: hex.EncodeToString(sum[:]), connections: map[string]*custos.Connection{}}
-	r.policy = policy.New(r.digest[:12])
+	r.policy, _ = policy.New(r.digest[:12], nil) // without rules there is nothing wrong with them
 	for _, target := range c.Targets() {
 		r.connections[target.Name] = target
 	}
@@ -58,7 +58,7 @@ func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Op
 	if !ok {
 		now = &custos.Connection{Name: c.Name, Protocol: c.Protocol}
 	}
-	return r.policy.Judge(p, now, op)
+	return r.policy.Judge(p, now, op, u, at)
 }
 
 func (f *inForce) Lend(ctx context.Context, c *custos.Connection) (custos.Credential, error) {
