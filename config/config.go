@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/policy"
 )
 
 // Config is the whole configuration of a gateway.
@@ -29,6 +30,9 @@ type Config struct {
 	Roles Roles `yaml:"roles"`
 	// The targets that callers may reach.
 	Connections []Connection `yaml:"connections"`
+	// The rules by which operations are judged. Absent: what access admits may
+	// do anything.
+	Policies []PolicyItem `yaml:"policies"`
 	// Bounds on what callers may take of the gateway.
 	Limits Limits `yaml:"limits"`
 	// The tamper-evident log.
@@ -37,6 +41,10 @@ type Config struct {
 	// Raw is the file as it was read. It holds no secret, so it is kept in
 	// the ledger as it is.
 	Raw []byte `yaml:"-"`
+	// Rules are those of Policies, sets that are shipped included, and Policy
+	// is made of them.
+	Rules  []policy.Rule  `yaml:"-"`
+	Policy *policy.Policy `yaml:"-"`
 	// Warnings are settings that are valid and probably not meant.
 	Warnings Errors `yaml:"-"`
 }
@@ -139,6 +147,8 @@ type Connection struct {
 	Labels map[string]string `yaml:"labels"`
 	// Who may open a session. Absent: nobody.
 	Access []Access `yaml:"access"`
+	// Tags of stored columns, for masks.
+	Columns []ColumnTags `yaml:"columns"`
 	// How long recordings are kept, then erased. Absent: for ever.
 	Retention Duration `yaml:"retention" jsonschema:"example=400d"`
 }
@@ -241,6 +251,12 @@ func (c *Config) Targets() []*custos.Connection {
 		for j, a := range n.Access {
 			access[j] = custos.Access{Groups: a.Groups}
 		}
+		var tags []custos.ColumnTag
+		for _, t := range n.Columns {
+			for _, tag := range t.Tags {
+				tags = append(tags, custos.ColumnTag{Columns: t.Match, Tag: tag})
+			}
+		}
 		targets[i] = &custos.Connection{
 			Name:     n.Name,
 			Protocol: n.Protocol,
@@ -250,6 +266,7 @@ func (c *Config) Targets() []*custos.Connection {
 				CertFile: n.TLS.Certificate, KeyFile: n.TLS.Key},
 			Labels:    n.Labels,
 			Access:    access,
+			Tags:      tags,
 			Retention: time.Duration(n.Retention),
 		}
 	}

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/policy"
 	"github.com/google/go-cmp/cmp"
 )
 
-var spoken = Options{Protocols: []string{"postgres"}}
+var spoken = Options{Protocols: []string{"postgres"}, Detectors: []string{"email", "iban"}}
 
 func TestLoad(t *testing.T) {
 	c, err := Load("testdata/custos.yaml", spoken)
@@ -40,24 +41,45 @@ func TestLoad(t *testing.T) {
 		Connections: []Connection{
 			{Name: "orders", Protocol: "postgres", Address: "db.internal:5432", Database: "orders", TLS: TargetTLS{Mode: "verify-full"},
 				Credential: Credential{Username: "app", Password: Secret{Env: "ORDERS_PASSWORD"}}, Labels: map[string]string{"env": "prod"},
-				Access: []Access{{Groups: []string{"support", "skills"}}}, Retention: Duration(400 * 24 * time.Hour)},
+				Access:  []Access{{Groups: []string{"support", "skills"}}},
+				Columns: []ColumnTags{{Match: []string{"*.customers.phone", "*.staff.*"}, Tags: []string{"pii", "staff"}}}, Retention: Duration(400 * 24 * time.Hour)},
 			{Name: "billing", Protocol: "postgres", Address: "10.0.0.7:5432", Database: "billing",
 				TLS:        TargetTLS{Mode: "verify-ca", CAFile: at("billing-ca.pem")},
 				Credential: Credential{Username: "app", Password: Secret{File: at("secrets/billing")}},
 				Access:     []Access{{Groups: []string{"dba"}}}},
+		},
+		Policies: []PolicyItem{
+			{Include: "builtin/safe-defaults", Without: []string{"hold-notify"}, Connections: map[string]string{"env": "prod"}, Mode: "enforce",
+				Approvers: &Approvers{Groups: []string{"dba"}, Count: 1, Within: Duration(15 * time.Minute)}},
+			{Rule: "writes-need-a-person", Connections: map[string]string{"env": "prod"}, Callers: Callers{Kinds: []string{"skill"}},
+				When: `operation.writes && "hr" in caller.groups`, Then: "approve", Mode: "enforce",
+				Approvers: &Approvers{Groups: []string{"dba"}, Count: 2, Within: Duration(15 * time.Minute)}},
+			{Rule: "a-million-rows-a-day", Why: "Nobody needs more, and whoever leaves with a table takes more.", Mode: "enforce",
+				When: "usage.day.rows > 1000000 ||\nusage.hour.rows > 200000\n", Then: "refuse", Reason: "more rows than a day's work needs"},
+			{Rule: "runaway", When: "usage.repeats > 32", Then: "refuse", Mode: "dry-run"},
+			{Rule: "hide-customers", Callers: Callers{Kinds: []string{"skill", "ci"}}, Mode: "enforce", Mask: []Mask{
+				{Columns: []string{"*.customers.email"}, With: "partial"}, {Tags: []string{"pii"}, With: "null"}, {Detect: []string{"iban"}, With: "redact"}}},
 		},
 		Limits: Limits{Sessions: 10000, SessionsPerCaller: 200, PreAuthTimeout: Duration(10 * time.Second),
 			IdleTimeout: Duration(12 * time.Hour), FreeSpace: FreeSpace{Sessions: Space{percent: 10}, Operations: Space{bytes: 2 << 30}}},
 		Ledger: Ledger{Origin: "custos.example.com/ledger", Heartbeat: Duration(time.Hour)},
 		Raw:    c.Raw,
 	}
-	if diff := cmp.Diff(want, c, cmp.AllowUnexported(Space{})); diff != "" {
+	if c.Policy == nil || c.Policy.Version() != c.Digest()[:12] {
+		t.Errorf("policy %+v", c.Policy)
+	}
+	want.Policy, want.Rules = c.Policy, c.Rules
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(Space{}), cmp.Comparer(func(a, b *policy.Policy) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 	target := &custos.Connection{Name: "billing", Protocol: "postgres", Address: "10.0.0.7:5432", Database: "billing",
 		TLS:    custos.TargetTLS{Mode: "verify-ca", CAFile: at("billing-ca.pem")},
 		Access: []custos.Access{{Groups: []string{"dba"}}}}
 	if diff := cmp.Diff(target, c.Targets()[1]); diff != "" {
+		t.Error(diff)
+	}
+	tags := []custos.ColumnTag{{Columns: []string{"*.customers.phone", "*.staff.*"}, Tag: "pii"}, {Columns: []string{"*.customers.phone", "*.staff.*"}, Tag: "staff"}}
+	if diff := cmp.Diff(tags, c.Targets()[0].Tags); diff != "" {
 		t.Error(diff)
 	}
 	if len(c.Digest()) != 64 {

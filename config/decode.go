@@ -13,16 +13,21 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// decoder fills a Config from YAML nodes. It goes on after an error, so that
+// decoder fills a Config, or another struct of its sort, from YAML nodes. It goes on after an error, so that
 // all of them are found in one run.
 type decoder struct {
 	file     string
+	raw      []byte
 	at       map[string]mark // where each key's value stands
 	problems Errors
 	warnings Errors
 }
 
 type mark struct{ line, column int }
+
+func newDecoder(file string, raw []byte) *decoder {
+	return &decoder{file: file, raw: raw, at: make(map[string]mark)}
+}
 
 // fail reports a problem at key, or where its nearest parent stands. Only the
 // first of a key is kept: the others would follow from it.
@@ -49,9 +54,9 @@ func (d *decoder) problem(key, format string, args ...any) Problem {
 	return Problem{File: d.file, Line: m.line, Column: m.column, Key: key, Message: fmt.Sprintf(format, args...)}
 }
 
-// decode reads the one document of raw into c, and reports whether it is a
+// decode reads the one document of raw into the struct that c points to, and reports whether it is a
 // mapping, so that it makes sense to look further.
-func (d *decoder) decode(raw []byte, c *Config) bool {
+func (d *decoder) decode(raw []byte, c any) bool {
 	reader := yaml.NewDecoder(bytes.NewReader(raw))
 	var document, second yaml.Node
 	err := reader.Decode(&document)
@@ -97,7 +102,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.fail(key, "anchors and aliases are not read here: write the value out")
 		return
 	}
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+	isWord := n.Value == "null" && v.Type() == reflect.TypeFor[Way]()
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" && !isWord {
 		d.fail(key, "it has no value: give it one, or remove the key")
 		return
 	}

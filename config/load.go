@@ -19,6 +19,9 @@ const maxFile = 1 << 20
 type Options struct {
 	// Protocols are the names that a connection's protocol may have.
 	Protocols []string
+	// Detectors are the kinds of value that a mask may look for. Empty: any
+	// name is taken.
+	Detectors []string
 }
 
 // Load reads and checks the file at path. What is wrong in it comes as
@@ -54,7 +57,7 @@ func parse(path string, raw []byte, opts Options) (*Config, error) {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}
 	c := &Config{Raw: raw}
-	d := &decoder{file: path, at: make(map[string]mark)}
+	d := newDecoder(path, raw)
 	if d.decode(raw, c) {
 		d.rules(reflect.ValueOf(c).Elem(), "")
 		d.check(c, opts)

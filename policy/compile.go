@@ -19,9 +19,9 @@ import (
 // condition is a compiled When. The zero value is always true.
 type condition struct {
 	program cel.Program
-	// canonical is the condition written in one way, to compare conditions.
-	canonical string
-	tree      *cel.Ast
+	// cases are its alternatives, each a list of what must hold, written in
+	// one way, to compare conditions.
+	cases [][]string
 	// volatile: it asks of what differs between operations with the same facts.
 	volatile bool
 	// masked: it asks what of the operation is masked.
@@ -78,10 +78,6 @@ func compile(text string) (condition, Problems) {
 	if len(s.problems) > 0 {
 		return condition{}, s.problems
 	}
-	canonical, err := cel.AstToString(checked)
-	if err != nil {
-		return condition{}, Problems{{Line: 1, Column: 1, Message: err.Error()}}
-	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
 	if s.loops {
 		options = append(options, cel.CostLimit(maxCost))
@@ -90,7 +86,7 @@ func compile(text string) (condition, Problems) {
 	if err != nil {
 		return condition{}, Problems{{Line: 1, Column: 1, Message: plain(err.Error())}}
 	}
-	s.condition.program, s.condition.canonical, s.condition.tree = program, canonical, checked
+	s.program, s.cases = program, s.alternatives()
 	return s.condition, nil
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,13 +35,7 @@ var questions = sync.Pool{New: func() any { return new(question) }}
 // not change afterwards: the answer is remembered for them.
 func (p *Policy) Judge(caller *custos.Principal, c *custos.Connection, op *custos.Operation, usage *custos.Usage, now time.Time) custos.Decision {
 	if op == nil || op.Class == "" {
-		return custos.Decision{
-			Effect: custos.Refuse,
-			Rule:   RuleUnknown,
-			Reason: "the gateway does not know this kind of operation",
-			Hint:   "use another way to do it, or report it to whoever runs the gateway",
-			Policy: p.version,
-		}
+		return p.unknown("the gateway does not know this kind of operation")
 	}
 	if len(p.rules) == 0 || caller == nil || c == nil {
 		return p.Enter(caller, c)
@@ -68,6 +63,16 @@ func (p *Policy) Judge(caller *custos.Principal, c *custos.Connection, op *custo
 	return d
 }
 
+func (p *Policy) unknown(reason string) custos.Decision {
+	return custos.Decision{
+		Effect: custos.Refuse,
+		Rule:   RuleUnknown,
+		Reason: reason,
+		Hint:   "use another way to do it, or report it to whoever runs the gateway",
+		Policy: p.version,
+	}
+}
+
 func (q *question) ask(caller *custos.Principal, c *custos.Connection, op *custos.Operation, usage *custos.Usage, now time.Time) {
 	*q = question{caller: caller, connection: c, operation: op, facts: op.Facts, usage: usage, now: now}
 	if q.facts == nil {
@@ -83,9 +88,13 @@ func (p *Policy) consider(q *question) *answer {
 	if d := p.Enter(q.caller, q.connection); d.Effect != custos.Allow {
 		return &answer{decision: d}
 	}
+	// A rule could not have named such an effect, so none would match.
+	if i := slices.IndexFunc(q.facts.Effects, func(e string) bool { return !isEffect(e) }); i >= 0 {
+		return &answer{decision: p.unknown("no rule knows the effect " + q.facts.Effects[i])}
+	}
 	var about []int
 	for i := range p.rules {
-		if p.rules[i].selects(q.caller, q.connection) == "" {
+		if r := &p.rules[i]; r.means(q.connection) && r.meets(q.caller) {
 			about = append(about, i)
 		}
 	}

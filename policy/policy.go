@@ -49,12 +49,14 @@ func New(version string, rules []Rule) (*Policy, error) {
 	masking := 0
 	for i, r := range rules {
 		ready, wrong := prepare(i, r, masking)
-		if first, twice := names[r.Name]; r.Name == "" {
+		first, twice := names[r.Name]
+		switch {
+		case r.Name == "":
 			wrong = append(wrong, Problem{Rule: i, Field: "rule", Message: "it has no name: give it one"})
-		} else if twice {
-			wrong = append(wrong, Problem{Rule: i, Name: r.Name, Field: "rule", Message: "another rule has this name: " + rules[first].At.String()})
-		} else {
+		case !twice:
 			names[r.Name] = i
+		case r.At == Position{} || r.At != rules[first].At: // a set may be included twice
+			wrong = append(wrong, Problem{Rule: i, Name: r.Name, Field: "rule", Message: "another rule has this name " + rules[first].At.String() + ": give one another"})
 		}
 		problems = append(problems, wrong...)
 		if ready.masking >= 0 {

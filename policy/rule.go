@@ -44,12 +44,12 @@ type Position struct {
 	Line int
 }
 
-// String returns the form that editors jump to.
+// String says where it is, as "at file:line".
 func (p Position) String() string {
-	if p.Line == 0 {
-		return p.File
+	if p == (Position{}) {
+		return "before it"
 	}
-	return fmt.Sprintf("%s:%d", p.File, p.Line)
+	return fmt.Sprintf("at %s:%d", p.File, p.Line)
 }
 
 // Callers bounds a rule to callers who are in any of Groups and of any of
@@ -120,20 +120,20 @@ type rule struct {
 	masks   []custos.Mask
 }
 
-// selects says whether the rule is about caller and c, and otherwise why not.
-func (r *rule) selects(caller *custos.Principal, c *custos.Connection) (miss string) {
+// means reports whether the rule is about c.
+func (r *rule) means(c *custos.Connection) bool {
 	for key, want := range r.Connections {
-		if got := connectionKey(c, key); got != want {
-			return fmt.Sprintf("connection has %s %q, not %q", key, got, want)
+		if connectionKey(c, key) != want {
+			return false
 		}
 	}
-	if len(r.Callers.Groups) > 0 && !caller.InAny(r.Callers.Groups) {
-		return "caller is in none of the groups " + strings.Join(r.Callers.Groups, ", ")
-	}
-	if len(r.Callers.Kinds) > 0 && !slices.Contains(r.Callers.Kinds, caller.Kind) {
-		return fmt.Sprintf("caller is of kind %s", caller.Kind)
-	}
-	return ""
+	return true
+}
+
+// meets reports whether the rule is about caller.
+func (r *rule) meets(caller *custos.Principal) bool {
+	return (len(r.Callers.Groups) == 0 || caller.InAny(r.Callers.Groups)) &&
+		(len(r.Callers.Kinds) == 0 || slices.Contains(r.Callers.Kinds, caller.Kind))
 }
 
 func connectionKey(c *custos.Connection, key string) string {

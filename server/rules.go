@@ -26,8 +26,7 @@ type rules struct {
 
 func newRules(c *config.Config) *rules {
 	sum := sha256.Sum256(c.Raw)
-	r := &rules{config: c, digest: hex.EncodeToString(sum[:]), connections: map[string]*custos.Connection{}}
-	r.policy, _ = policy.New(r.digest[:12], nil) // without rules there is nothing wrong with them
+	r := &rules{config: c, digest: hex.EncodeToString(sum[:]), policy: c.Policy, connections: map[string]*custos.Connection{}}
 	for _, target := range c.Targets() {
 		r.connections[target.Name] = target
 	}
