@@ -107,11 +107,17 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.fail(key, "it has no value: give it one, or remove the key")
 		return
 	}
-	if s, ok := v.Addr().Interface().(scalar); ok && n.Kind == yaml.ScalarNode {
-		if err := s.parse(n.Value); err != nil {
-			d.fail(key, "%v", err)
+	if s, ok := v.Addr().Interface().(scalar); ok {
+		if n.Kind == yaml.ScalarNode {
+			if err := s.parse(n.Value); err != nil {
+				d.fail(key, "%v", err)
+			}
+			return
 		}
-		return
+		if v.Kind() != reflect.Struct || len(fieldsOf(v.Type())) == 0 {
+			d.fail(key, "want one value, got %s", kind(n))
+			return
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -125,7 +131,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.names(n, v, key)
 	case reflect.String:
 		d.text(n, v, key)
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		d.number(n, v, key)
 	default:
 		// Only a new type in Config gets here, and every test would.
@@ -147,7 +153,11 @@ func (d *decoder) text(n *yaml.Node, v reflect.Value, key string) {
 }
 
 func (d *decoder) number(n *yaml.Node, v reflect.Value, key string) {
-	i, err := strconv.ParseInt(n.Value, 10, 32)
+	bits := 32 // what is counted one by one
+	if v.Kind() == reflect.Int64 {
+		bits = 64
+	}
+	i, err := strconv.ParseInt(n.Value, 10, bits)
 	if n.Kind != yaml.ScalarNode || err != nil {
 		d.fail(key, "want a whole number")
 		return

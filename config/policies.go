@@ -99,7 +99,7 @@ type Expression string
 
 func (e *Expression) parse(text string) error {
 	if strings.TrimSpace(text) == "" {
-		return errors.New("it is empty: give it a condition, or remove the key")
+		return errors.New("it is empty: write it out, or remove the key")
 	}
 	*e = Expression(text)
 	return nil

@@ -227,5 +227,9 @@ func list[T ~string](words []T) string {
 	for i, w := range words {
 		out[i] = string(w)
 	}
-	return strings.Join(out[:len(out)-1], ", ") + " or " + out[len(out)-1]
+	last := len(out) - 1
+	if last == 0 {
+		return out[0]
+	}
+	return strings.Join(out[:last], ", ") + " or " + out[last]
 }
