@@ -82,7 +82,7 @@ type Masker struct {
 	want, named kinds
 	way         [numKinds]Way
 	// class says of each byte what, if anything, may start or turn there.
-	class [256]class
+	class classes
 	// anchors has for a byte the tokens that are recognised at that byte;
 	// before those that have that byte in front of it.
 	anchors, before [256]uint64
@@ -122,11 +122,12 @@ func New(key [32]byte, rules []Rule) (*Masker, error) {
 // Find appends the hits in b to dst: in order, and none overlaps another. It
 // allocates nothing when dst has room.
 func (m *Masker) Find(dst []Span, b []byte) []Span {
-	if m.want == 0 {
+	first := m.class.skip(b, 0)
+	if first == len(b) {
 		return dst
 	}
 	s := scanner{m: m, b: b}
-	for i := 0; i < len(b); {
+	for i := first; i < len(b); {
 		hit, ok := s.next(i)
 		if !ok {
 			break
@@ -141,12 +142,13 @@ func (m *Masker) Find(dst []Span, b []byte) []Span {
 // how many there were. Where there is none, nothing is appended: out is dst,
 // and b can be used as it is. A hit hidden by Null leaves nothing.
 func (m *Masker) Append(dst, b []byte) (out []byte, n int) {
-	if m.want == 0 {
+	first := m.class.skip(b, 0)
+	if first == len(b) {
 		return dst, 0
 	}
 	s := scanner{m: m, b: b}
 	copied := 0
-	for i := 0; i < len(b); n++ {
+	for i := first; i < len(b); n++ {
 		hit, ok := s.next(i)
 		if !ok {
 			break
@@ -166,9 +168,6 @@ func (m *Masker) Append(dst, b []byte) (out []byte, n int) {
 // with a length of four bytes in front and the next message's type behind,
 // which are no part of the value and don't hide it here. True may be wrong.
 func (m *Masker) Any(b []byte) bool {
-	if m.want == 0 {
-		return false
-	}
 	s := scanner{m: m, b: b, framed: true}
 	_, ok := s.next(0)
 	return ok

@@ -113,16 +113,20 @@ func (s *scanner) findURLPassword(i int) (Span, bool) {
 // is at i.
 func (s *scanner) findIPv6(i int) (Span, bool) {
 	b := s.b
+	end, colons, gap := i, 0, false
+	for end < len(b) && end < i+46 && (ishex(b[end]) || b[end] == ':' || b[end] == '.') {
+		if b[end] == ':' {
+			colons++
+			gap = gap || end > i && b[end-1] == ':'
+		}
+		end++
+	}
+	if colons < 2 || colons < 6 && !gap {
+		return Span{}, false
+	}
 	start := i
 	for start > s.floor && start > i-8 && ishex(b[start-1]) {
 		start--
-	}
-	end := i
-	for end < len(b) && end < i+46 && (ishex(b[end]) || b[end] == ':' || b[end] == '.') {
-		end++
-	}
-	if end-i < 4 {
-		return Span{}, false
 	}
 	for from, ok := start, true; ok; from, ok = s.reframe(start, from) {
 		if (s.left(from) && (from == 0 || b[from-1] != ':') || s.framing(from)) && from <= i {

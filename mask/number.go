@@ -49,28 +49,128 @@ func (s *scanner) number(i int) (Span, int, bool) {
 	for e < len(b) && is[b[e]]&isDigit != 0 {
 		e++
 	}
-	// Most numbers are short and alone.
-	if e-i < 7 && b[i] < 0x80 && (i == 0 || is[b[i-1]]&isLetter == 0) {
-		if e == len(b) || !joins[b[e]] {
-			return Span{}, e, false
-		}
-		if c := b[e]; is[c]&isLetter == 0 && c < 0x80 && (e+1 == len(b) || is[b[e+1]]&isDigit == 0 && !joins[b[e+1]]) {
-			return Span{}, e, false
+	if e-i == 4 {
+		if end := timestamp(b, i); end > 0 {
+			return Span{}, end, false
 		}
 	}
-	for from, ok := i, true; ok; from, ok = s.reframe(i, from) {
-		if from > i && is[b[from]]&isDigit == 0 && b[from] != 0xEF {
-			continue
+	if b[i] < 0x80 && !s.plausible(i, e) {
+		return Span{}, e, false
+	}
+	end := s.parse(i)
+	for g := range s.c.n {
+		if hit, ok := s.groupAt(g); ok {
+			return hit, hit.End, true
 		}
-		end := s.parse(from)
-		e = max(e, end)
-		for g := range s.c.n {
-			if hit, ok := s.groupAt(g); ok {
-				return hit, hit.End, true
+	}
+	// The first digits may be the last bytes of a length.
+	first := &s.c.groups[0]
+	for from, ok := s.reframe(i, i); ok && from < first.end && b[i] < 0x80; from, ok = s.reframe(i, from) {
+		first.off += from - first.start
+		first.n -= from - first.start
+		first.start = from
+		if hit, ok := s.groupAt(0); ok {
+			return hit, hit.End, true
+		}
+	}
+	return Span{}, max(e, end), false
+}
+
+// timestamp returns the end of the date, with or without a time, at i, or 0.
+// No value begins in YYYY-MM-DD, nor in hh:mm:ss behind it.
+func timestamp(b []byte, i int) int {
+	if len(b)-i < 10 || b[i+4] != '-' || b[i+7] != '-' || is[b[i+5]]&is[b[i+6]]&is[b[i+8]]&is[b[i+9]]&isDigit == 0 {
+		return 0
+	}
+	b, end := b[i:], i+10
+	if len(b) == 10 || !joins[b[10]] {
+		return end
+	}
+	if c := b[10]; len(b) < 19 || c != ' ' && c != 'T' || b[13] != ':' || b[16] != ':' ||
+		is[b[11]]&is[b[12]]&is[b[14]]&is[b[15]]&is[b[17]]&is[b[18]]&isDigit == 0 {
+		return 0
+	}
+	if len(b) > 19 && (is[b[19]]&isDigit != 0 || b[19] == ':') {
+		return 0
+	}
+	return end + 9
+}
+
+// plausible says, before any closer look, whether a value may begin with the
+// digits b[i:e] or the letters in front of them. Most numbers are short and
+// stand alone, or are dates, times and amounts.
+func (s *scanner) plausible(i, e int) bool {
+	b, n := s.b, e-i
+	next := byte(0)
+	if e < len(b) {
+		next = b[e]
+	}
+	if i > s.floor {
+		switch c := b[i-1]; {
+		case is[c]&isLetter != 0:
+			if s.prefixed(i) {
+				return true
 			}
+			if !s.left(i) {
+				return false
+			}
+		case c == '+':
+			return b[i] != '0'
+		case c == ' ' && (n == 2 || n == 6) && i-3 >= s.floor && is[b[i-2]]&isUpper != 0:
+			return true
 		}
 	}
-	return Span{}, e, false
+	if n >= 8 {
+		return true
+	}
+	// A length's last byte may be the first digit or two.
+	short := n
+	if s.framed {
+		short = max(1, n-3)
+	}
+	switch {
+	case !joins[next]:
+		return false
+	case is[next]&isLetter != 0:
+		return short == 1 || n >= 6
+	case next >= 0x80 || e+1 >= len(b):
+		return next >= 0x80
+	case is[b[e+1]]&isDigit == 0:
+		return joins[b[e+1]]
+	}
+	q := e + 1
+	for q < len(b) && q < e+16 && is[b[q]]&isDigit != 0 {
+		q++
+	}
+	if next == '.' && n <= 3 && (q+1 >= len(b) || b[q] != '.' || is[b[q+1]]&isDigit == 0) {
+		// An amount, or the last bytes of one.
+		return q < len(b) && b[q] >= 0x80
+	}
+	for ; n >= short; n-- {
+		if paired(n, q-e-1, b[e-n] == '0', next) {
+			return true
+		}
+	}
+	return q < len(b) && b[q] >= 0x80
+}
+
+// prefixed says whether the letters in front of i are as many as some value
+// begins with.
+func (s *scanner) prefixed(i int) bool {
+	b := s.b
+	j := i - 1
+	for j > s.floor && j > i-7 && is[b[j-1]]&isLetter != 0 {
+		j--
+	}
+	switch i - j {
+	case 1:
+		return b[j] >= 'X' && b[j] <= 'Z'
+	case 2, 6:
+		return true
+	case 0:
+		return false
+	}
+	return s.framed && (s.framing(i-2) || s.framing(i-6) || s.framing(i-1)) || i-j > 2 && (b[i-3]|0x20 == 'n' || b[i-3]|0x20 == 'r' || b[i-3]|0x20 == 't') && i-4 >= 0 && b[i-4] == '\\'
 }
 
 // parse reads the chain that begins at i, and returns the end of what it kept
@@ -80,9 +180,9 @@ func (s *scanner) parse(i int) int {
 	c.n, c.total, c.more = 0, 0, false
 	sep := byte(0)
 	for {
-		g := group{start: i, off: c.total, sep: sep}
-		i = s.parseGroup(&g)
-		c.groups[c.n] = g
+		g := &c.groups[c.n]
+		g.start, g.off, g.n, g.sep = i, c.total, 0, sep
+		i = s.parseGroup(g)
 		c.n++
 		c.total += min(g.n, maxDigits)
 		width := 0
@@ -102,21 +202,25 @@ func (s *scanner) parse(i int) int {
 // parseGroup reads the digits at g.start, and what is invisible between them.
 func (s *scanner) parseGroup(g *group) int {
 	b, i := s.b, g.start
+	digits := s.c.digits[g.off:][:maxDigits+1]
 	g.end = i
 	for i < len(b) {
 		d, width := b[i]-'0', 1
-		if b[i] >= 0x80 {
+		if d > 9 {
+			if b[i] < 0x80 {
+				break
+			}
 			d, width = beyond(b, i)
 			if d == invisible {
 				i += width
 				continue
 			}
+			if d > 9 {
+				break
+			}
 		}
-		if d > 9 {
-			break
-		}
-		if g.n <= maxDigits {
-			s.c.digits[g.off+g.n] = d
+		if g.n < len(digits) {
+			digits[g.n] = d
 			g.n++
 		}
 		i += width
@@ -128,6 +232,9 @@ func (s *scanner) parseGroup(g *group) int {
 // separator reads the marks at i between two groups of digits.
 func (s *scanner) separator(i int) (mark byte, width int) {
 	b := s.b
+	if i >= len(b) || !joins[b[i]] || is[b[i]]&isLetter != 0 {
+		return 0, 0
+	}
 	for n := 0; n < 2 && i+width < len(b); n++ {
 		c, w := b[i+width], 1
 		if c >= 0x80 {
@@ -220,33 +327,67 @@ func beyond(b []byte, i int) (d byte, width int) {
 // groupAt looks for a value that begins with group g of the chain, or with
 // the letters in front of it.
 func (s *scanner) groupAt(g int) (Span, bool) {
-	c := &s.c
-	start := c.groups[g].start
-	if start > s.floor && (is[s.b[start-1]]&isLetter != 0 || c.groups[g].n == 6 || c.groups[g].n == 2) {
-		if hit, ok := s.lettered(g); ok {
-			return hit, true
+	b, p := s.b, &s.c.groups[g]
+	start := p.start
+	if start > s.floor {
+		if c := b[start-1]; is[c]&isLetter != 0 || c == ' ' && (p.n == 2 || p.n == 6) && start-3 >= s.floor && is[b[start-2]]&isUpper != 0 {
+			if hit, ok := s.lettered(g); ok {
+				return hit, true
+			}
 		}
 	}
-	if !s.left(start) {
+	pair := false
+	if g+1 < s.c.n || s.c.more {
+		q := &s.c.groups[g+1]
+		pair = paired(p.n, q.n, s.c.digits[p.off] == 0, q.sep)
+	}
+	bare := p.n >= 9 && p.n <= 19
+	lettered := p.end < len(b) && is[b[p.end]]&isLetter != 0 || p.n == 8 || p.n == 1 && b[start]-'1' < 2
+	plus := start > s.floor && b[start-1] == '+' && p.n < 16
+	if !pair && !bare && !lettered && !plus || !s.left(start) {
 		return Span{}, false
 	}
-	if end := c.groups[g].end; end < len(s.b) && is[s.b[end]]&isLetter != 0 || c.groups[g].n == 8 || s.b[start]-'0' <= 2 {
+	if lettered || bare {
 		if hit, ok := s.mixed(g); ok {
 			return hit, true
 		}
 	}
-	if s.m.want.has(phone) && start > s.floor && s.b[start-1] == '+' {
+	if plus && s.m.want.has(phone) {
 		if hit, ok := s.international(g); ok {
 			return hit, true
 		}
 	}
-	if hit, ok := s.single(g); ok {
-		return hit, true
+	if bare {
+		if hit, ok := s.single(g); ok {
+			return hit, true
+		}
 	}
-	if g+1 < c.n || c.more {
+	if pair {
 		return s.several(g)
 	}
 	return Span{}, false
+}
+
+// pairs has for the size of a group the sizes of the next, a bit each, with
+// which it can be the beginning of a value: in the first half where the first
+// digit isn't 0, then where it is.
+var pairs = [2][16]uint16{
+	{1: 1<<2 | 1<<3, 2: 1 << 3, 3: 1<<2 | 1<<3 | 1<<4, 4: 1<<2 | 1<<3 | 1<<4 | 1<<6, 6: 1 << 4, 8: 1 << 4},
+	{2: 1<<2 | 1<<3 | 1<<4 | 1<<8, 3: 0xFFFE, 4: 0xFFFE, 5: 0xFFFE, 6: 1 << 4, 8: 1 << 4},
+}
+
+// paired says whether groups of n and m digits with a mark between may begin a
+// value. Those of most dates and times don't.
+func paired(n, m int, zero bool, mark byte) bool {
+	switch {
+	case n > 15 || m > 15:
+		return false
+	case mark == '.' && n <= 3 && m <= 3:
+		return true
+	case zero:
+		return pairs[1][n]&(1<<m) != 0
+	}
+	return pairs[0][n]&(1<<m) != 0 && (n != 4 || m != 2 || mark == '.')
 }
 
 // several looks for a value of more than one group, the first of which is g.
@@ -259,8 +400,10 @@ func (s *scanner) several(g int) (Span, bool) {
 	}
 	for h := g; h < last && c.groups[h].n < 16; h++ {
 		shape = shape<<4 | uint32(c.groups[h].n)
-		total += c.groups[h].n
-		if h == g || total > maxDigits {
+		if total += c.groups[h].n; total > maxDigits {
+			break
+		}
+		if h == g {
 			continue
 		}
 		d := c.digits[c.groups[g].off:][:total]
@@ -293,8 +436,8 @@ func (s *scanner) marked(g, h int, marks string) bool {
 // with the same mark between them.
 func (s *scanner) alone(g, h int) bool {
 	c := &s.c
-	sep := c.groups[h].sep
-	if g > 0 && c.groups[g].sep == sep && !s.framing(c.groups[g].start) {
+	sep, start := c.groups[h].sep, c.groups[g].start
+	if start-1 > s.floor && s.b[start-1] == sep && is[s.b[start-2]]&isDigit != 0 && !s.framing(start) {
 		return false
 	}
 	if h+1 < c.n || c.more && h+1 < maxGroups {
@@ -413,9 +556,6 @@ var (
 func (s *scanner) single(g int) (Span, bool) {
 	p := &s.c.groups[g]
 	if p.n < 9 || p.n > 19 || !s.right(p.end) {
-		return Span{}, false
-	}
-	if g > 0 && p.sep == '.' && !s.framing(p.start) {
 		return Span{}, false
 	}
 	d := s.c.digits[p.off:][:p.n]

@@ -59,6 +59,24 @@ var is = func() (t [256]uint8) {
 	return t
 }()
 
+// classes has every byte's class.
+type classes [256]class
+
+// skip returns the first place from i on that isn't nothing, or b's length.
+func (t *classes) skip(b []byte, i int) int {
+	for i+8 <= len(b) {
+		p := (*[8]byte)(b[i:])
+		if t[p[0]]|t[p[1]]|t[p[2]]|t[p[3]]|t[p[4]]|t[p[5]]|t[p[6]]|t[p[7]] != nothing {
+			break
+		}
+		i += 8
+	}
+	for i < len(b) && t[b[i]] == nothing {
+		i++
+	}
+	return i
+}
+
 // prepare builds the tables that say where to look.
 func (m *Masker) prepare() {
 	for k, marks := range map[class]string{at: "@", percent: "%", colon: ":", digit: "0123456789", wide: "\xEF"} {
@@ -102,17 +120,7 @@ type scanner struct {
 func (s *scanner) next(i int) (Span, bool) {
 	b, class := s.b, &s.m.class
 	for {
-		for i+8 <= len(b) {
-			p := (*[8]byte)(b[i:])
-			if class[p[0]]|class[p[1]]|class[p[2]]|class[p[3]]|class[p[4]]|class[p[5]]|class[p[6]]|class[p[7]] != nothing {
-				break
-			}
-			i += 8
-		}
-		for i < len(b) && class[b[i]] == nothing {
-			i++
-		}
-		if i >= len(b) {
+		if i = class.skip(b, i); i >= len(b) {
 			return Span{}, false
 		}
 		var hit Span

@@ -16,32 +16,48 @@ type token struct {
 	// (0: any number).
 	body        uint8
 	least, most int
-	// verify, if there is one, takes body's place. The prefix is at start. It
-	// returns the value's start and end.
-	verify func(s *scanner, start int) (from, to int, ok bool)
+	// form, if it isn't plain, takes body's place.
+	form form
 }
+
+// form is how what follows a prefix is read.
+type form uint8
+
+const (
+	plain form = iota
+	formArmour
+	formPutty
+	formJWT
+	formAWSKey
+	formAWSSecret
+	formAzure
+	formEntra
+	formGitlab
+	formSlack
+	formSendgrid
+)
 
 // tokens are what issuers document, or what their tokens were seen to be.
 var tokens = [...]token{
-	{kind: privateKey, prefix: "-----BEGIN ", anchor: 5, verify: (*scanner).armour},
-	{kind: privateKey, prefix: "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----", anchor: 5, verify: (*scanner).armour},
-	{kind: privateKey, prefix: "PuTTY-User-Key-File-", anchor: 5, verify: (*scanner).putty},
-	{kind: jwt, prefix: "eyJ", anchor: 2, verify: (*scanner).jwt},
+	{kind: privateKey, prefix: "-----BEGIN ", anchor: 5, form: formArmour},
+	{kind: privateKey, prefix: "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----", anchor: 5, form: formArmour},
+	{kind: privateKey, prefix: "PuTTY-User-Key-File-", anchor: 5, form: formPutty},
+	{kind: jwt, prefix: "eyJ", anchor: 2, form: formJWT},
 
-	{kind: awsAccessKey, prefix: "AKIA", anchor: 1, verify: (*scanner).awsKey},
-	{kind: awsAccessKey, prefix: "ASIA", anchor: 2, verify: (*scanner).awsKey},
-	{kind: awsAccessKey, prefix: "ABIA", anchor: 2, verify: (*scanner).awsKey},
-	{kind: awsAccessKey, prefix: "ACCA", anchor: 2, verify: (*scanner).awsKey},
-	{kind: awsSecretKey, prefix: "ecretAccessKey", anchor: 11, verify: (*scanner).awsSecret},
-	{kind: awsSecretKey, prefix: "ecret_access_key", anchor: 12, verify: (*scanner).awsSecret},
-	{kind: awsSecretKey, prefix: "ECRET_ACCESS_KEY", anchor: 12, verify: (*scanner).awsSecret},
-	{kind: awsSecretKey, prefix: "ecret_key", anchor: 5, verify: (*scanner).awsSecret},
+	{kind: awsAccessKey, prefix: "AKIA", anchor: 1, form: formAWSKey},
+	{kind: awsAccessKey, prefix: "ASIA", anchor: 2, form: formAWSKey},
+	{kind: awsAccessKey, prefix: "ABIA", anchor: 2, form: formAWSKey},
+	{kind: awsAccessKey, prefix: "ACCA", anchor: 2, form: formAWSKey},
+	{kind: awsSecretKey, prefix: "ecretAccessKey", anchor: 11, form: formAWSSecret},
+	{kind: awsSecretKey, prefix: "ecret_access_key", anchor: 12, form: formAWSSecret},
+	{kind: awsSecretKey, prefix: "ECRET_ACCESS_KEY", anchor: 12, form: formAWSSecret},
+	{kind: awsSecretKey, prefix: "ecret_key", anchor: 5, form: formAWSSecret},
 	{kind: gcpAPIKey, prefix: "AIza", anchor: 2, body: isToken, least: 35, most: 35},
 	{kind: googleOAuth, prefix: "GOCSPX-", anchor: 6, body: isToken, least: 20, most: 40},
-	{kind: azureKey, prefix: "AccountKey=", anchor: 10, verify: (*scanner).azure},
-	{kind: azureKey, prefix: "SharedAccessKey=", anchor: 15, verify: (*scanner).azure},
-	{kind: azureKey, prefix: "sig=", anchor: 3, verify: (*scanner).azure},
-	{kind: azureKey, prefix: "Q~", anchor: 1, verify: (*scanner).entra},
+	{kind: azureKey, prefix: "AccountKey=", anchor: 10, form: formAzure},
+	{kind: azureKey, prefix: "SharedAccessKey=", anchor: 15, form: formAzure},
+	{kind: azureKey, prefix: "sig=", anchor: 3, form: formAzure},
+	{kind: azureKey, prefix: "Q~", anchor: 1, form: formEntra},
 
 	{kind: githubToken, prefix: "ghp_", anchor: 3, body: isAlnum, least: 36, most: 255},
 	{kind: githubToken, prefix: "gho_", anchor: 3, body: isAlnum, least: 36, most: 255},
@@ -49,15 +65,15 @@ var tokens = [...]token{
 	{kind: githubToken, prefix: "ghs_", anchor: 3, body: isAlnum, least: 36, most: 255},
 	{kind: githubToken, prefix: "ghr_", anchor: 3, body: isAlnum, least: 36, most: 255},
 	{kind: githubToken, prefix: "github_pat_", anchor: 6, body: isToken, least: 80, most: 255},
-	{kind: gitlabToken, prefix: "glpat-", anchor: 5, verify: (*scanner).gitlab},
-	{kind: gitlabToken, prefix: "gldt-", anchor: 4, verify: (*scanner).gitlab},
-	{kind: gitlabToken, prefix: "glrt-", anchor: 4, verify: (*scanner).gitlab},
-	{kind: gitlabToken, prefix: "glptt-", anchor: 5, verify: (*scanner).gitlab},
-	{kind: gitlabToken, prefix: "glcbt-", anchor: 5, verify: (*scanner).gitlab},
+	{kind: gitlabToken, prefix: "glpat-", anchor: 5, form: formGitlab},
+	{kind: gitlabToken, prefix: "gldt-", anchor: 4, form: formGitlab},
+	{kind: gitlabToken, prefix: "glrt-", anchor: 4, form: formGitlab},
+	{kind: gitlabToken, prefix: "glptt-", anchor: 5, form: formGitlab},
+	{kind: gitlabToken, prefix: "glcbt-", anchor: 5, form: formGitlab},
 	{kind: bitbucketToken, prefix: "ATBB", anchor: 3, body: isAlnum, least: 28, most: 40},
 	{kind: bitbucketToken, prefix: "ATCTT3", anchor: 4, body: isToken | isBase64, least: 80},
 
-	{kind: slackToken, prefix: "xox", anchor: 2, verify: (*scanner).slack},
+	{kind: slackToken, prefix: "xox", anchor: 2, form: formSlack},
 	{kind: slackToken, prefix: "xapp-", anchor: 4, body: isToken, least: 20},
 	{kind: slackToken, prefix: "hooks.slack.com/services/", anchor: 5, body: isToken | isBase64, least: 30, most: 120},
 	{kind: stripeKey, prefix: "sk_live_", anchor: 2, body: isAlnum, least: 16, most: 250},
@@ -73,7 +89,7 @@ var tokens = [...]token{
 	{kind: huggingfaceToken, prefix: "hf_", anchor: 2, body: isAlnum, least: 34, most: 40},
 	{kind: npmToken, prefix: "npm_", anchor: 3, body: isAlnum, least: 36, most: 36},
 	{kind: pypiToken, prefix: "pypi-Ag", anchor: 4, body: isToken, least: 50},
-	{kind: sendgridKey, prefix: "SG.", anchor: 2, verify: (*scanner).sendgrid},
+	{kind: sendgridKey, prefix: "SG.", anchor: 2, form: formSendgrid},
 	{kind: twilioKey, prefix: "SK", anchor: 1, body: isHex, least: 32, most: 32},
 
 	{kind: apiToken, prefix: "sk-or-v1-", anchor: 2, body: isHex, least: 64, most: 64},  // OpenRouter
@@ -105,20 +121,45 @@ func (s *scanner) findToken(i int) (Span, bool) {
 		if start < s.floor || len(b)-start < len(t.prefix) || string(b[start:start+len(t.prefix)]) != t.prefix {
 			continue
 		}
-		if t.verify != nil {
-			if from, to, ok := t.verify(s, start); ok {
-				return hit(from, to, t.kind)
-			}
-			continue
-		}
-		if !s.begins(start) {
-			continue
-		}
-		if to, ok := s.run(start+len(t.prefix), t.body, t.least, t.most); ok {
-			return hit(start, to, t.kind)
+		if from, to, ok := s.read(t, start); ok {
+			return hit(from, to, t.kind)
 		}
 	}
 	return Span{}, false
+}
+
+// read reads the value whose prefix is at start.
+func (s *scanner) read(t *token, start int) (from, to int, ok bool) {
+	switch t.form {
+	case formArmour:
+		return s.armour(start)
+	case formPutty:
+		return s.putty(start)
+	case formAWSSecret:
+		return s.awsSecret(start)
+	case formAzure:
+		return s.azure(start)
+	case formEntra:
+		return s.entra(start)
+	}
+	// The others are words of their own.
+	if !s.begins(start) {
+		return 0, 0, false
+	}
+	switch t.form {
+	case formJWT:
+		return s.jwt(start)
+	case formAWSKey:
+		return s.awsKey(start)
+	case formGitlab:
+		return s.gitlab(start)
+	case formSlack:
+		return s.slack(start)
+	case formSendgrid:
+		return s.sendgrid(start)
+	}
+	to, ok = s.run(start+len(t.prefix), t.body, t.least, t.most)
+	return start, to, ok
 }
 
 // begins says whether a token may begin at i: no word is in front.
@@ -171,7 +212,7 @@ func (s *scanner) varied(i, end int) bool {
 // may be empty, or five of an encrypted one.
 func (s *scanner) jwt(start int) (from, to int, ok bool) {
 	b := s.b
-	if !s.begins(start) || start > s.floor && b[start-1] == '-' && !s.framing(start) {
+	if start > s.floor && b[start-1] == '-' && !s.framing(start) {
 		return 0, 0, false
 	}
 	parts, i := 1, start
@@ -208,7 +249,7 @@ func (s *scanner) awsKey(start int) (from, to int, ok bool) {
 	for to < len(b) && to < start+20 && is[b[to]]&isBase32 != 0 {
 		to++
 	}
-	if to != start+20 || !s.right(to) && b[to] != '-' || !s.begins(start) || !s.varied(start+4, to) {
+	if to != start+20 || !s.right(to) && b[to] != '-' || !s.varied(start+4, to) {
 		return 0, 0, false
 	}
 	for i := to; i < len(b) && i < to+3; i++ {
@@ -283,9 +324,6 @@ func (s *scanner) entra(start int) (from, to int, ok bool) {
 func (s *scanner) gitlab(start int) (from, to int, ok bool) {
 	b := s.b
 	body := start + bytes.IndexByte(b[start:], '-') + 1
-	if !s.begins(start) {
-		return 0, 0, false
-	}
 	for to = body; to < min(len(b), body+320) && (is[b[to]]&isToken != 0 || b[to] == '.' && to+1 < len(b) && is[b[to+1]]&isAlnum != 0); {
 		to++
 	}
@@ -298,9 +336,6 @@ func (s *scanner) slack(start int) (from, to int, ok bool) {
 	if start+5 > len(b) || is[b[start+3]]&isLower == 0 || b[start+4] != '-' && !(b[start+4] == '.' && b[start+3] == 'e') {
 		return 0, 0, false
 	}
-	if !s.begins(start) {
-		return 0, 0, false
-	}
 	to, ok = s.run(start+5, isToken, 16, 0)
 	return start, to, ok
 }
@@ -311,7 +346,7 @@ func (s *scanner) sendgrid(start int) (from, to int, ok bool) {
 	for to = body; to < len(s.b) && is[s.b[to]]&isToken != 0; {
 		to++
 	}
-	if n := to - body; n < 16 || n > 32 || to == len(s.b) || s.b[to] != '.' || !s.begins(start) {
+	if n := to - body; n < 16 || n > 32 || to == len(s.b) || s.b[to] != '.' {
 		return 0, 0, false
 	}
 	to, ok = s.run(to+1, isToken, 32, 64)
