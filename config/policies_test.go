@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,23 @@ func TestIncludeTwice(t *testing.T) {
 		if d.Effect != want || (want == custos.Allow) != slices.Contains(d.DryRun, "no-destruction") {
 			t.Errorf("%s: %+v", kind, d)
 		}
+	}
+}
+
+// The example in docs/policy.md is a valid one.
+func TestManualOfPolicies(t *testing.T) {
+	page, err := os.ReadFile("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	c, err := parse("custos.yaml", []byte(minimal+example), spoken)
+	if err != nil || !found {
+		t.Fatal(err, found)
+	}
+	if len(c.Rules) < 20 || len(c.Warnings) > 0 {
+		t.Errorf("%d rules, warnings %v", len(c.Rules), c.Warnings)
 	}
 }
 

@@ -59,7 +59,7 @@ func Check(rules []Rule, connections []*custos.Connection) []Warning {
 // two that are as strict, the earlier one decides.
 func overrules(a, b *rule, earlier bool) bool {
 	switch {
-	case a.masking >= 0 || b.masking >= 0 || a.DryRun && !b.DryRun:
+	case a.masking >= 0 || b.masking >= 0 || a.DryRun:
 		return false
 	case a.effect > b.effect || a.effect == b.effect && !earlier:
 		return false

@@ -78,7 +78,7 @@ func compile(text string) (condition, Problems) {
 	if len(s.problems) > 0 {
 		return condition{}, s.problems
 	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), inZones}
 	if s.loops {
 		options = append(options, cel.CostLimit(maxCost))
 	}
@@ -134,6 +134,8 @@ func (s *scan) run() {
 			s.fail(e.ID(), "nothing is made here: compare fields")
 		case ast.ComprehensionKind:
 			s.loops = true
+		case ast.CallKind:
+			s.clock(e)
 		}
 		s.whole(e)
 	}

@@ -29,7 +29,7 @@ type Fired struct {
 // nothing. It says nothing of what stands before all rules: an operation
 // without a class, and the access list.
 func (p *Policy) Explain(caller *custos.Principal, c *custos.Connection, op *custos.Operation, usage *custos.Usage, now time.Time) []Fired {
-	if op == nil || caller == nil || c == nil {
+	if op == nil || caller == nil || c == nil || len(p.rules) == 0 {
 		return nil
 	}
 	q := new(question)

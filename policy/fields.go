@@ -8,6 +8,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/custos-gateway/custos"
 )
@@ -21,6 +22,15 @@ type question struct {
 	usage      *custos.Usage
 	masked     *maskedFacts
 	now        time.Time
+	// effects is the list of CEL for facts.Effects: most rules ask for it.
+	effects ref.Val
+}
+
+func (q *question) effectList() any {
+	if q.effects == nil {
+		q.effects = types.NewStringList(types.DefaultTypeAdapter, q.facts.Effects)
+	}
+	return q.effects
 }
 
 var (
@@ -43,7 +53,7 @@ func (q *question) ResolveName(name string) (any, bool) {
 	case "usage":
 		return q.usage, true
 	case "now":
-		return types.Timestamp{Time: q.now}, true
+		return types.Timestamp{Time: q.now.UTC()}, true
 	}
 	return nil, false
 }
@@ -115,7 +125,7 @@ var objects = []object{
 		of("verbs", strs, "What it does, such as SELECT.", func(q *question) any { return q.operation.Verbs }),
 		of("objects", strs, "What it touches, such as public.customers.", func(q *question) any { return q.operation.Objects }),
 		of("writes", cel.BoolType, "It may change the target; true where that is not known.", func(q *question) any { return q.operation.Writes }),
-		of("effects", strs, "What it does, of the list below.", func(q *question) any { return q.facts.Effects }),
+		of("effects", strs, "What it does, of the list below.", (*question).effectList),
 		of("columns", strs, "The stored columns that it reads, as schema.table.column.", func(q *question) any { return q.facts.Columns }),
 		of("predicates", strs, "The columns by which it chooses, joins, groups, orders or tells rows apart. One that is only compared for equality with what a mask put in its place is not among them.", func(q *question) any { return q.facts.Predicates }),
 		of("changed", strs, "The columns that it writes.", func(q *question) any { return q.facts.Changed }),
