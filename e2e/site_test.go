@@ -72,6 +72,12 @@ func newSite(t testing.TB, settings ...string) *site {
 // newSiteWith starts all of it with more connections than orders.
 func newSiteWith(t testing.TB, more string, settings ...string) *site {
 	t.Helper()
+	return newSiteOf(t, more, func(*site) {}, settings...)
+}
+
+// newSiteOf starts all of it, the gateway after prepare was called.
+func newSiteOf(t testing.TB, more string, prepare func(*site), settings ...string) *site {
+	t.Helper()
 	s := &site{t: t, target: testtarget.StartPostgres(t, testtarget.Options{Settings: settings}), dir: t.TempDir()}
 	var err error
 	if s.provider, err = oidctest.Start("127.0.0.1:0"); err != nil {
@@ -94,7 +100,7 @@ connections:
     tls: disable
     credential: {username: `+s.target.User+`, password: {file: orders.password}}
     access: [{groups: [dba]}]
-`+strings.ReplaceAll(more, "TARGET", s.target.Address)+`
+`+strings.NewReplacer("TARGET", s.target.Address, "USER", s.target.User).Replace(more)+`
 limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 `)
 	t.Cleanup(func() {
@@ -102,6 +108,7 @@ limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 			s.stop(syscall.SIGTERM)
 		}
 	})
+	prepare(s)
 	s.start()
 	return s
 }

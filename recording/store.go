@@ -3,6 +3,7 @@ package recording
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,6 +37,7 @@ const keySize = 32 // bytes, of AES-256
 type Store struct {
 	dir    string
 	master cipher.AEAD
+	mask   [32]byte
 
 	mu      sync.Mutex
 	folders map[string]bool // made durable
@@ -56,7 +58,11 @@ func Open(dir, masterKey string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
-	return &Store{dir: dir, master: aead, folders: map[string]bool{}}, nil
+	mask, err := hkdf.Key(sha256.New, key, nil, "custos/mask", 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive key of masks: %w", err)
+	}
+	return &Store{dir: dir, master: aead, mask: [32]byte(mask), folders: map[string]bool{}}, nil
 }
 
 // makeDir makes a folder, durably: a key in a folder that a loss of power
@@ -67,6 +73,11 @@ func makeDir(dir string) error {
 	}
 	return durable.OS.SyncDir(filepath.Dir(dir))
 }
+
+// MaskKey is the key of the masks that keep equal values equal. It is made from
+// the master key (HKDF, RFC 5869), so that tokens stay the same as long as
+// recordings can be read.
+func (s *Store) MaskKey() [32]byte { return s.mask }
 
 func loadKey(dir, path string) ([]byte, error) {
 	info, err := os.Stat(path)

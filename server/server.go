@@ -47,7 +47,9 @@ type Front struct {
 	TLS            *tls.Config
 	PreAuthTimeout time.Duration
 	IdleTimeout    time.Duration
-	Logger         *slog.Logger
+	// MaskKey keys the masks that keep equal values equal.
+	MaskKey [32]byte
+	Logger  *slog.Logger
 }
 
 // Options are what a Server is made of.
@@ -195,7 +197,7 @@ func (s *Server) listen() error {
 			continue
 		}
 		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
-			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout)})
+			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey()})
 		if err := take(address, front.Serve); err != nil {
 			return err
 		}

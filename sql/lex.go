@@ -39,7 +39,7 @@ type lexer struct {
 
 // read scans text, appending the key to buf.
 func read(text string, buf []byte) scan {
-	l := lexer{text: text, out: scan{key: buf[:0], plain: true}, first: true}
+	l := lexer{text: text, out: scan{key: buf, plain: true}, first: true}
 	for l.i < len(text) {
 		l.token()
 	}
@@ -181,6 +181,10 @@ func (l *lexer) str() {
 			if l.at(end+1) == '\'' {
 				end++
 				continue
+			}
+			// What a mask has put in a value's place is judged by its value.
+			if looksMasked(l.text[l.i:end]) {
+				l.out.plain = false
 			}
 			l.i = end + 1
 			l.out.key = append(l.out.key, markString)

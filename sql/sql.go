@@ -8,6 +8,9 @@
 package sql
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +39,11 @@ type Statement struct {
 	// Results are the columns of its answer, in order; nil: it has none, or
 	// they are not known, which Facts.Unknown then says.
 	Results []Result
+	// Gives is the name that it gives to a statement or cursor, Runs the one
+	// by which it runs what an earlier statement gave a name to.
+	Gives, Runs string
+	// Copy is the form of the lines of a COPY.
+	Copy CopyForm
 }
 
 // Result is what is known of a column of an answer.
@@ -46,6 +54,8 @@ type Result struct {
 	Sources []string
 	// Opaque reports that it may be made of more than Sources.
 	Opaque bool
+	// Plain reports that a value is that of its one source, unchanged.
+	Plain bool
 }
 
 // Text is what a text of any number of statements does: Verbs, Objects and
@@ -106,25 +116,26 @@ func NewPostgres(limits Limits) *Postgres {
 // caller waits for it. Call it in a goroutine at start.
 func (p *Postgres) Warm() error { return errors.Join(p.parser.Warm(), p.long.Warm()) }
 
-// Parse says what text does. An error means that it is not known: the text is
+// Parse says what text does to a database that has what c says; nil: nothing
+// is known of it. An error means that it is not known: the text is
 // to be taken for one that writes. Its errors are ErrTooLong, ErrTooDeep,
 // ErrTooMany, and those of libpgquery.Parser.Parse. A text that was seen
 // before, or that differs from one in constants only, costs no allocation.
-func (p *Postgres) Parse(text string) (*Text, error) {
+func (p *Postgres) Parse(text string, c *Catalog) (*Text, error) {
 	if len(text) > p.limits.Text {
 		return nil, fmt.Errorf("parse statement: %w: %d bytes, want at most %d", ErrTooLong, len(text), p.limits.Text)
 	}
 	buf := keys.Get().(*[]byte)
 	defer keys.Put(buf)
-	s := read(text, *buf)
+	s := read(text, binary.BigEndian.AppendUint64((*buf)[:0], c.Serial()))
 	if *buf = s.key; cap(s.key) > maxKept {
 		*buf = nil
 	}
-	if !s.plain {
-		s.key = append(s.key[:0], text...)
-	}
 	// A text with a mark in it could be taken for the key of another.
 	known := s.plain || strings.IndexByte(text, markInteger) < 0 && strings.IndexByte(text, markString) < 0
+	if !s.plain {
+		s.key = append(s.key[:serialSize], text...)
+	}
 	if known {
 		if t := p.cache.get(s.key); t != nil {
 			return t, nil
@@ -133,18 +144,75 @@ func (p *Postgres) Parse(text string) (*Text, error) {
 	if s.depth > maxDepth {
 		return nil, fmt.Errorf("parse statement: %w", ErrTooDeep)
 	}
-	t, err := p.parse(text)
+	t, constants, err := p.parse(text, c)
 	if err != nil {
 		return nil, fmt.Errorf("parse statement: %w", err)
 	}
-	if known {
+	// What depends on a constant's value does not hold for the texts that have
+	// another in its place.
+	if known && !(constants && s.plain) {
 		p.cache.put(string(s.key), t)
 	}
 	return t, nil
 }
 
-// parse does the work, without the cache.
-func (p *Postgres) parse(text string) (*Text, error) {
+// serialSize is that of a catalogue's number in front of a key, in bytes.
+const serialSize = 8
+
+// parse does the work, without the cache. constants: the answer depends on the
+// value of a constant.
+func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err error) {
+	result, err := p.tree(text)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(result.Stmts) > p.limits.Statements {
+		return nil, false, fmt.Errorf("%w: %d, want at most %d", ErrTooMany, len(result.Stmts), p.limits.Statements)
+	}
+	t = &Text{Statements: make([]Statement, len(result.Stmts))}
+	for i, raw := range result.Stmts {
+		w := walker{postgres: p, catalog: c, text: textOf(text, raw)}
+		w.visit(raw.ProtoReflect())
+		traced := c.trace(raw.Stmt)
+		s := Statement{Verbs: w.verbs, Objects: w.objects, Writes: w.commands || w.calls || len(w.verbs) == 0, Facts: custos.Facts{
+			Effects: w.effects, Columns: traced.columns, Predicates: traced.predicates, Changed: traced.changed, Copied: traced.copied, Unknown: traced.unknown,
+		}}
+		if traced.known {
+			s.Results = append([]Result{}, traced.results...)
+		}
+		s.Gives, s.Runs = names(raw.Stmt)
+		if c := raw.Stmt.GetCopyStmt(); c != nil {
+			s.Copy = copyForm(c)
+		}
+		t.Statements[i] = s
+		t.Writes = t.Writes || s.Writes
+		constants = constants || w.sensitive || traced.constants
+	}
+	sum := sha256.Sum256(read(text, nil).key)
+	fingerprint := hex.EncodeToString(sum[:8])
+	if len(t.Statements) == 1 {
+		t.Statements[0].Facts.Fingerprint = fingerprint
+		t.Statement = t.Statements[0]
+		return t, constants, nil
+	}
+	all := func(of func(*Statement) []string) []string { return union(t.Statements, of) }
+	t.Verbs = all(func(s *Statement) []string { return s.Verbs })
+	t.Objects = all(func(s *Statement) []string { return s.Objects })
+	t.Facts = custos.Facts{
+		Effects:    all(func(s *Statement) []string { return s.Facts.Effects }),
+		Columns:    all(func(s *Statement) []string { return s.Facts.Columns }),
+		Predicates: all(func(s *Statement) []string { return s.Facts.Predicates }),
+		Changed:    all(func(s *Statement) []string { return s.Facts.Changed }),
+		Copied:     all(func(s *Statement) []string { return s.Facts.Copied }),
+		Unknown:    all(func(s *Statement) []string { return s.Facts.Unknown }),
+
+		Fingerprint: fingerprint,
+	}
+	return t, constants, nil
+}
+
+// tree parses a text.
+func (p *Postgres) tree(text string) (*pg.ParseResult, error) {
 	parser := p.parser
 	if len(text) > longText {
 		parser = p.long
@@ -153,35 +221,30 @@ func (p *Postgres) parse(text string) (*Text, error) {
 	if err != nil {
 		return nil, err
 	}
-	var result pg.ParseResult
-	if err := proto.Unmarshal(tree, &result); err != nil {
+	result := new(pg.ParseResult)
+	if err := proto.Unmarshal(tree, result); err != nil {
 		return nil, fmt.Errorf("read parse tree: %w", err)
 	}
-	if len(result.Stmts) > p.limits.Statements {
-		return nil, fmt.Errorf("%w: %d, want at most %d", ErrTooMany, len(result.Stmts), p.limits.Statements)
-	}
-	t := &Text{Statements: make([]Statement, len(result.Stmts))}
-	for i, raw := range result.Stmts {
-		var w walker
-		w.visit(raw.ProtoReflect())
-		s := Statement{Verbs: w.verbs, Objects: w.objects, Writes: w.commands || w.calls || len(w.verbs) == 0}
-		t.Statements[i] = s
-		t.Writes = t.Writes || s.Writes
-	}
-	if len(t.Statements) == 1 {
-		t.Statement = t.Statements[0]
-		return t, nil
-	}
-	t.Verbs = union(t.Statements, func(s Statement) []string { return s.Verbs })
-	t.Objects = union(t.Statements, func(s Statement) []string { return s.Objects })
-	return t, nil
+	return result, nil
 }
 
-func union(statements []Statement, of func(Statement) []string) []string {
+// textOf is the text of one statement.
+func textOf(text string, raw *pg.RawStmt) string {
+	from, size := int(raw.StmtLocation), int(raw.StmtLen)
+	if from < 0 || from > len(text) || size < 0 || size > len(text)-from {
+		return ""
+	}
+	if size == 0 {
+		return text[from:]
+	}
+	return text[from : from+size]
+}
+
+func union(statements []Statement, of func(*Statement) []string) []string {
 	seen := map[string]bool{}
 	var all []string
-	for _, s := range statements {
-		for _, word := range of(s) {
+	for i := range statements {
+		for _, word := range of(&statements[i]) {
 			if !seen[word] {
 				seen[word] = true
 				all = append(all, word)

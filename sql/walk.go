@@ -38,6 +38,16 @@ type walker struct {
 	// something that this package does not know to be harmless.
 	commands, calls bool
 	ctes            []string // the names in scope that are no relations
+
+	// effects are what it does; called are those of them that are of functions
+	// and relations. sensitive: constants in it say what it does.
+	effects, called []string
+	sensitive       bool
+
+	text     string // of the statement
+	catalog  *Catalog
+	postgres *Postgres
+	nested   int // how many texts it stands in
 }
 
 func (w *walker) object(name string) {
@@ -55,14 +65,16 @@ func (w *walker) visit(m protoreflect.Message) {
 			w.verbs = append(w.verbs, v)
 		}
 		w.commands = w.commands || !reads[v]
+		w.statementEffects(message, v)
 	}
 	switch n := message.(type) {
 	case *pg.ExplainStmt:
 		if !analyzes(n) {
 			// What is explained is planned, and not run.
-			commands := w.commands
+			commands, effects := w.commands, w.effects
 			w.children(m)
-			w.commands = commands
+			w.commands, w.effects = commands, append(effects[:len(effects):len(effects)], w.called...)
+			w.effect(effectRead)
 			return
 		}
 	case *pg.RangeVar:
@@ -71,6 +83,7 @@ func (w *walker) visit(m protoreflect.Message) {
 	case *pg.FuncCall:
 		w.object(strings.Join(words(n.Funcname), ".") + "()")
 		w.uses("functions", n.Funcname)
+		w.call(n)
 	case *pg.TypeName:
 		if !n.Setof && len(n.Names) > 0 {
 			w.uses("types", n.Names)
@@ -93,7 +106,10 @@ func (w *walker) visit(m protoreflect.Message) {
 	case *pg.LockingClause:
 		// FOR UPDATE writes row locks. Its relations are aliases.
 		w.commands = true
+		w.effect(effectLock)
 		return
+	case *pg.A_Const:
+		w.sentinel(n)
 	case *pg.DropStmt:
 		w.dropped(n)
 	case *pg.CreateFunctionStmt:
@@ -145,6 +161,7 @@ func (w *walker) with(c *pg.WithClause) {
 }
 
 func (w *walker) relation(r *pg.RangeVar) {
+	w.readsRelation(r)
 	switch {
 	case r.Catalogname != "":
 		w.object(r.Catalogname + "." + r.Schemaname + "." + r.Relname)
@@ -181,6 +198,22 @@ func (w *walker) uses(list string, name []*pg.Node) {
 	}
 	known := builtin[list][parts[len(parts)-1]] && (len(parts) == 1 || len(parts) == 2 && parts[0] == "pg_catalog")
 	w.calls = w.calls || !known
+	if list == "operators" {
+		w.unknownName(list, name)
+	}
+}
+
+// sentinel notes a constant that a mask has put in a value's place.
+func (w *walker) sentinel(c *pg.A_Const) {
+	if s := c.GetSval(); s != nil && looksMasked(s.Sval) {
+		w.effect(MaskedSentinel)
+	}
+}
+
+// looksMasked reports what package mask puts in a value's place: stars, or a
+// token.
+func looksMasked(s string) bool {
+	return strings.Contains(s, "***") || strings.Contains(s, "tok_")
 }
 
 // words returns the strings of a list of names.

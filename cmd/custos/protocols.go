@@ -31,12 +31,6 @@ func newPostgres(f server.Front) server.Service {
 	}()
 	return postgres.New(postgres.Options{
 		Gate: f.Gate, Dialer: f.Dialer, TLS: f.TLS, Logger: f.Logger, PreAuthTimeout: f.PreAuthTimeout, IdleTimeout: f.IdleTimeout,
-		Parse: func(text string) (verbs, objects []string, writes bool, err error) {
-			t, err := parser.Parse(text)
-			if err != nil {
-				return nil, nil, true, err
-			}
-			return t.Verbs, t.Objects, t.Writes, nil
-		},
+		Parse: parser.Parse, Catalogs: true, MaskKey: f.MaskKey,
 	})
 }

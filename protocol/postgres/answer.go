@@ -36,16 +36,17 @@ func (s *served) answers() error {
 func (s *served) answered() (need int, err error) {
 	s.clientMu.Lock()
 	defer s.clientMu.Unlock()
-	from, pos := s.out.r, s.out.r
-	s.segment = pos
+	s.pos, s.from = s.out.r, s.out.r
+	s.segment = s.pos
+	defer s.undivert()
 	need = headerSize
-	for pos < s.out.w {
-		held := s.out.buf[pos:s.out.w]
+	for s.pos < s.out.w {
+		held := s.out.buf[s.pos:s.out.w]
 		if s.rest > 0 {
 			n := min(s.rest, len(held))
-			pos += n
+			s.pass(n)
 			if s.rest -= n; s.rest == 0 {
-				if err := s.streamed(s.restType, pos); err != nil {
+				if err := s.streamed(s.restType); err != nil {
 					return 0, err
 				}
 			}
@@ -59,15 +60,14 @@ func (s *served) answered() (need int, err error) {
 			break
 		}
 		t := held[0]
-		if streams[t] {
-			if err := s.stream(t, size, pos); err != nil {
+		streamed, err := s.stream(t, size)
+		if err != nil {
+			return 0, err
+		}
+		if streamed {
+			if err := s.rows(t); err != nil {
 				return 0, err
 			}
-			n, err := s.rows(t, pos)
-			if err != nil {
-				return 0, err
-			}
-			pos += n
 			continue
 		}
 		if size > maxHeld {
@@ -77,48 +77,72 @@ func (s *served) answered() (need int, err error) {
 			need = size
 			break
 		}
-		instead, err := s.message(t, pos, size)
-		if err != nil {
+		if err := s.whole(t, held[:size]); err != nil {
 			return 0, err
 		}
-		if instead != nil {
-			if err := s.tell(from, pos); err != nil {
-				return 0, err
-			}
-			if _, err := s.client.Write(instead); err != nil {
-				return 0, errClient
-			}
-			from = pos + size
-			s.segment = from
+	}
+	if err := s.record(s.here()); err != nil {
+		return 0, err
+	}
+	if b := s.view()[s.from:s.here()]; len(b) > 0 {
+		if _, err := s.client.Write(b); err != nil {
+			return 0, errClient
 		}
-		pos += size
 	}
-	if err := s.record(pos); err != nil {
-		return 0, err
-	}
-	if err := s.tell(from, pos); err != nil {
-		return 0, err
-	}
-	s.out.r = pos
+	s.out.r = s.pos
 	return need, nil
 }
 
-// tell writes what is on record to the client.
-func (s *served) tell(from, to int) error {
-	if from == to {
-		return nil
+// view is what the client sees of what the target has sent: the buffer itself,
+// or a copy of it from the first message on that the client is to see another
+// in the stead of. Offsets of what is on record are of the view.
+func (s *served) view() []byte {
+	if s.diverted {
+		return *s.shown
 	}
-	if _, err := s.client.Write(s.out.buf[from:to]); err != nil {
-		return errClient
-	}
-	return nil
+	return s.out.buf
 }
 
-// record puts the segment that ends at the buffer's offset to on record, as
+// here is the offset in the view of what was gone through so far.
+func (s *served) here() int {
+	if s.diverted {
+		return len(*s.shown)
+	}
+	return s.pos
+}
+
+// pass shows the next n bytes as they are.
+func (s *served) pass(n int) {
+	if s.diverted {
+		*s.shown = append(*s.shown, s.out.buf[s.pos:s.pos+n]...)
+	}
+	s.pos += n
+}
+
+// divert begins the copy.
+func (s *served) divert() {
+	if s.diverted {
+		return
+	}
+	s.shown = busyBuffers.Get().(*[]byte)
+	*s.shown = append((*s.shown)[:0], s.out.buf[s.from:s.pos]...)
+	s.segment -= s.from
+	s.from, s.diverted = 0, true
+}
+
+func (s *served) undivert() {
+	if s.diverted && cap(*s.shown) <= 4*busyBuffer {
+		*s.shown = (*s.shown)[:min(busyBuffer, cap(*s.shown))]
+		busyBuffers.Put(s.shown)
+	}
+	s.shown, s.diverted = nil, false
+}
+
+// record puts the segment that ends at an offset of the view on record, as
 // part of the answer of its owner.
 func (s *served) record(to int) error {
 	if s.owner != nil && to > s.segment && s.owner.permit != nil {
-		if err := s.owner.permit.Answer(s.out.buf[s.segment:to]); err != nil {
+		if err := s.owner.permit.Answer(s.view()[s.segment:to]); err != nil {
 			return err
 		}
 	}
@@ -126,74 +150,147 @@ func (s *served) record(to int) error {
 	return nil
 }
 
-// own begins a segment at pos, unless the one before is w's as well.
-func (s *served) own(w *work, pos int) error {
+// own begins a segment at an offset of the view, unless the one before is w's
+// as well.
+func (s *served) own(w *work, at int) error {
 	if w == s.owner {
 		return nil
 	}
-	err := s.record(pos)
+	err := s.record(at)
 	s.owner = w
 	return err
 }
 
-// stream begins a message that is passed on as it comes.
-func (s *served) stream(t byte, size, pos int) error {
+// stream begins a message that is passed on as it comes, if it is one.
+func (s *served) stream(t byte, size int) (streamed bool, err error) {
+	if !streams[t] {
+		return false, nil
+	}
 	s.mu.Lock()
 	h := s.queue.head()
 	fits := h != nil && (h.kind == 'E' || h.kind == 'Q' || h.kind == 'D' && (t == 'T' || t == 't'))
 	var w *work
 	if fits {
 		w = h.work
+		// A description is read where it says what is hidden, or may later.
+		if t == 'T' && (w.veil != nil || h.kind == 'D') || t != 't' && w.hides(t) {
+			s.mu.Unlock()
+			return false, nil
+		}
 	}
 	s.mu.Unlock()
 	if !fits {
-		return unexpected(t)
+		return false, unexpected(t)
 	}
 	s.rest, s.restType = size, t
-	return s.own(w, pos)
+	return true, s.own(w, s.here())
 }
 
 func unexpected(t byte) error {
 	return fmt.Errorf("%w: it sent an unexpected message %s", errTarget, messageName(t))
 }
 
-// rows goes through the message that stream began at pos and, where it is a
-// row, those like it that follow and are there in full, and counts them.
-func (s *served) rows(t byte, pos int) (n int, err error) {
-	held := s.out.buf[pos:s.out.w]
+// rows goes through the message that stream began and, where it is a row,
+// those like it that follow and are there in full, and counts them.
+func (s *served) rows(t byte) error {
 	for {
-		m := min(s.rest, len(held)-n)
-		n += m
-		if s.rest -= m; s.rest > 0 {
-			return n, nil
+		n := min(s.rest, s.out.w-s.pos)
+		s.pass(n)
+		if s.rest -= n; s.rest > 0 {
+			return nil
 		}
-		if err := s.streamed(t, pos+n); err != nil {
-			return n, err
+		if err := s.streamed(t); err != nil {
+			return err
 		}
-		if t != 'D' || len(held)-n < headerSize || held[n] != t {
-			return n, nil
+		held := s.out.buf[s.pos:s.out.w]
+		if t != 'D' || len(held) < headerSize || held[0] != t {
+			return nil
 		}
-		size, err := frameSize(held[n:])
+		size, err := frameSize(held)
 		if err != nil {
-			return n, fmt.Errorf("%w: %w", errTarget, err)
+			return fmt.Errorf("%w: %w", errTarget, err)
 		}
 		s.rest = size
 	}
 }
 
 // streamed is the end of a message that was passed on as it came.
-func (s *served) streamed(t byte, end int) error {
-	switch t {
-	case 'D':
+func (s *served) streamed(t byte) error {
+	if t == 'D' {
 		s.owner.counted++
-	case 'T':
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.queue.head().kind == 'D' {
-			return s.stepped(end)
-		}
 	}
 	return nil
+}
+
+// whole takes one message that is there in full, and shows it, or what the
+// client is to see in its stead.
+func (s *served) whole(t byte, message []byte) error {
+	instead, err := s.veiled(t, message)
+	if err != nil {
+		return err
+	}
+	if instead != nil {
+		s.divert()
+	}
+	at := s.here()
+	if instead == nil {
+		s.pass(len(message))
+	} else {
+		*s.shown = append(*s.shown, instead...)
+		s.pos += len(message)
+	}
+	instead, err = s.message(t, at, message[headerSize:])
+	if err != nil || instead == nil {
+		return err
+	}
+	if !s.diverted {
+		s.pos -= len(message)
+		s.divert()
+		s.pos += len(message)
+		at = len(*s.shown)
+	}
+	*s.shown = append((*s.shown)[:at], instead...)
+	s.segment = len(*s.shown)
+	return nil
+}
+
+// veiled returns what the client is to see in a message's stead; nil: the
+// message itself.
+func (s *served) veiled(t byte, message []byte) (instead []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var w *work
+	v := s.veil
+	if h := s.queue.head(); h != nil && h.work != nil {
+		w, v = h.work, h.work.veil
+	}
+	if v == nil {
+		return nil, nil
+	}
+	body, masked := message[headerSize:], 0
+	switch {
+	case t == 'D' && w != nil && w.plan != nil:
+		s.rowBuf, masked = w.plan.row(s.rowBuf[:0], message)
+		instead = s.rowBuf
+	case t == 'H' && w != nil:
+		w.copied = w.newCopyPlan(body)
+	case t == 'd' && w != nil:
+		if w.copied == nil {
+			return nil, unexpected(t)
+		}
+		instead, masked = w.copied.data(body)
+	case t == 'E' || t == 'N':
+		instead, masked = v.message(t, body, w == nil && v.columns || w != nil && w.touched)
+	case t == 'A':
+		instead, masked = v.notification(body)
+	}
+	if masked == 0 {
+		return nil, nil
+	}
+	if w != nil {
+		w.masked += int64(masked)
+	}
+	return instead, nil
 }
 
 // advance takes the head, which was answered well, off the queue. The caller
@@ -208,12 +305,12 @@ func (s *served) advance() step {
 	return st
 }
 
-// message takes one whole message. Where the client is to see another in its
-// stead, it returns that.
-func (s *served) message(t byte, pos, size int) (instead []byte, err error) {
-	body := s.out.buf[pos+headerSize : pos+size]
+// message takes one whole message, which the client sees from the view's offset
+// at on. Where the client is to see a refusal in its stead, it returns that.
+func (s *served) message(t byte, at int, body []byte) (instead []byte, err error) {
+	end := s.here()
 	if backend[t].handling == unasked {
-		return nil, s.unasked(t, pos, size, body)
+		return nil, s.unasked(t, at, body)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,26 +318,37 @@ func (s *served) message(t byte, pos, size int) (instead []byte, err error) {
 	if h == nil && t == 'E' {
 		// Last words, such as of a server that shuts down.
 		s.told = true
-		return nil, s.session.Received(s.out.buf[pos : pos+size])
+		return nil, s.session.Received(s.view()[at:end])
 	}
 	if h == nil {
 		return nil, unexpected(t)
 	}
 	w := h.work
-	if err := s.own(w, pos); err != nil {
+	if err := s.own(w, at); err != nil {
 		return nil, err
 	}
 	switch {
 	case t == 'E':
-		return s.failed(h, pos, size, body)
+		return s.failed(h, at, body)
 	case t == 'Z' && (h.kind == 'Q' || h.kind == 'S') && len(body) == 1:
-		return nil, s.ready(h, pos, size, body[0])
+		return nil, s.ready(h, body[0])
+	case t == 'T' && (h.kind == 'D' || h.kind == 'E' || h.kind == 'Q'):
+		w.described(body)
+		if h.kind == 'D' {
+			return nil, s.stepped(end)
+		}
+		return nil, nil
+	case t == 'D' && (h.kind == 'E' || h.kind == 'Q'):
+		w.counted++
+		return nil, nil
+	case t == 'd' && (h.kind == 'E' || h.kind == 'Q'):
+		return nil, nil
 	case t == '1' && h.kind == 'P', t == '2' && h.kind == 'B', t == '3' && h.kind == 'C', t == 'n' && h.kind == 'D',
 		t == 's' && h.kind == 'E':
-		return nil, s.stepped(pos + size)
+		return nil, s.stepped(end)
 	case (t == 'C' || t == 'I') && h.kind == 'E':
 		s.tally(w, body)
-		return nil, s.stepped(pos + size)
+		return nil, s.stepped(end)
 	case (t == 'C' || t == 'I') && h.kind == 'Q':
 		s.tally(w, body)
 		return nil, nil
@@ -269,6 +377,7 @@ func (s *served) tally(w *work, tag []byte) {
 		w.rows += w.counted
 	}
 	w.counted = 0
+	w.nextStatement()
 	if w.portals && (bytes.HasPrefix(tag, []byte("COMMIT")) || bytes.HasPrefix(tag, []byte("ROLLBACK"))) {
 		s.names.forgetPortals()
 	}
@@ -297,6 +406,9 @@ func (s *served) settle(w *work, end int, state custos.State) error {
 		s.owner = nil
 	}
 	w.done = true
+	if w.changes && s.keeper != nil {
+		s.keeper.expire()
+	}
 	if s.copying == w {
 		s.copying = nil
 	}
@@ -310,7 +422,7 @@ func (s *served) settle(w *work, end int, state custos.State) error {
 		}
 	}
 	s.changed.Broadcast()
-	err := w.permit.Settle(gate.Outcome{State: state, Code: w.code, Rows: w.rows + w.counted})
+	err := w.permit.Settle(gate.Outcome{State: state, Code: w.code, Rows: w.rows + w.counted, Masked: w.masked})
 	if err != nil {
 		return fmt.Errorf("settle operation: %w", err)
 	}
@@ -318,7 +430,7 @@ func (s *served) settle(w *work, end int, state custos.State) error {
 }
 
 // ready is the target's ReadyForQuery. The caller holds mu.
-func (s *served) ready(h *step, pos, size int, status byte) error {
+func (s *served) ready(h *step, status byte) error {
 	s.status = status
 	if status != 'T' {
 		s.names.forgetPortals()
@@ -332,12 +444,13 @@ func (s *served) ready(h *step, pos, size int, status byte) error {
 	if w.code != "" {
 		state = custos.StateError
 	}
-	return s.settle(w, pos+size, state)
+	return s.settle(w, s.here(), state)
 }
 
 // failed is the target's ErrorResponse: the rest up to the next Sync is
 // skipped. The caller holds mu.
-func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, err error) {
+func (s *served) failed(h *step, at int, body []byte) (instead []byte, err error) {
+	end := s.here()
 	code := errorCode(body)
 	if severity := errorField(body, 'V'); severity == "FATAL" || severity == "PANIC" {
 		s.told = true
@@ -346,7 +459,7 @@ func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, er
 	switch h.kind {
 	case 'S':
 		// Such as a constraint that is checked at the transaction's end.
-		return nil, s.session.Received(s.out.buf[pos : pos+size])
+		return nil, s.session.Received(s.view()[at:end])
 	case 'Q':
 		w.code = code
 		if s.copying == w {
@@ -357,7 +470,7 @@ func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, er
 		instead = w.refusal.append(nil, "ERROR")
 	default:
 		w.code = code
-		if err := s.settle(w, pos+size, custos.StateError); err != nil {
+		if err := s.settle(w, end, custos.StateError); err != nil {
 			return nil, err
 		}
 	}
@@ -367,7 +480,7 @@ func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, er
 		if st.def != nil {
 			s.pending--
 		}
-		if err := s.settle(st.work, pos+size, custos.StateSkipped); err != nil {
+		if err := s.settle(st.work, end, custos.StateSkipped); err != nil {
 			return nil, err
 		}
 	}
@@ -380,7 +493,7 @@ func (s *served) failed(h *step, pos, size int, body []byte) (instead []byte, er
 
 // unasked takes a message that the target sends of its own accord: as part of
 // the answer that is under way, else as an entry of its own.
-func (s *served) unasked(t byte, pos, size int, body []byte) error {
+func (s *served) unasked(t byte, at int, body []byte) error {
 	if t == 'S' {
 		f := fields{b: body}
 		if name, value := f.text(), f.text(); strings.EqualFold(string(name), "client_encoding") && string(value) != "UTF8" {
@@ -395,12 +508,12 @@ func (s *served) unasked(t byte, pos, size int, body []byte) error {
 	}
 	s.mu.Unlock()
 	if w != nil && w.permit != nil {
-		return s.own(w, pos)
+		return s.own(w, at)
 	}
-	if err := s.own(nil, pos); err != nil {
+	if err := s.own(nil, at); err != nil {
 		return err
 	}
-	if err := s.session.Received(s.out.buf[pos : pos+size]); err != nil {
+	if err := s.session.Received(s.view()[at:s.here()]); err != nil {
 		return errors.Join(errTarget, err)
 	}
 	return nil

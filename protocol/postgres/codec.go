@@ -241,16 +241,16 @@ func readParse(body []byte) (m parseFields, err error) {
 	return m, f.end()
 }
 
-// readBind reads a Bind message. It appends its parameters to params; they
-// refer to body.
-func readBind(body []byte, params []custos.Param) ([]custos.Param, error) {
+// readBind reads a Bind message. It appends its parameters to params; they and
+// the format codes of the answer's columns refer to body.
+func readBind(body []byte, params []custos.Param) (_ []custos.Param, results []byte, err error) {
 	f := fields{b: body}
 	f.text()
 	f.text()
 	formats := f.take(2 * f.int16())
 	n := f.int16()
 	if f.bad || n < 0 || len(formats) > 2 && len(formats) != 2*n || len(f.b) < 4*n {
-		return params, errMalformed
+		return params, nil, errMalformed
 	}
 	for i := range n {
 		var p custos.Param
@@ -269,8 +269,8 @@ func readBind(body []byte, params []custos.Param) ([]custos.Param, error) {
 		}
 		params = append(params, p)
 	}
-	f.take(2 * f.int16())
-	return params, f.end()
+	results = f.take(2 * f.int16())
+	return params, results, f.end()
 }
 
 // readNamed reads a Describe or Close message.

@@ -69,8 +69,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add([]byte("Sname\x00"))
 	f.Add([]byte("\x00\x00\x00\x00\x07"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		params, err := readBind(body, nil)
-		total := 0
+		params, results, err := readBind(body, nil)
+		total := len(results)
 		for _, p := range params {
 			total += len(p.Value)
 		}

@@ -28,6 +28,7 @@ type greeting struct {
 	parameters [][2]string // of ParameterStatus, by name
 	poison     []byte      // fails the transaction at the target; upkeep
 	poisonSync []byte      // the same and Sync; upkeep
+	keeper     *keeper     // of the database's catalogue; nil: none is read
 }
 
 // The frames that need no record of their own.
@@ -38,6 +39,9 @@ var (
 
 // maxLoginMessage bounds what a target may send in one message of its login.
 const maxLoginMessage = 1 << 20
+
+// maxCatalogMessage bounds a row of a catalogue, such as a view's definition.
+const maxCatalogMessage = 16 << 20
 
 // login logs in to a target on conn. Its errors name the user and the address,
 // never the password.
@@ -53,9 +57,14 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
 	}
-	config, err := loginConfig(conn, c, cred, asked, secure)
+	config, err := loginConfig(conn, c, cred, asked.settings, secure)
 	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
+	}
+	var keeper *keeper
+	if s.Catalogs {
+		keeper = s.catalogs.of(c, cred.Username)
+		keeper.loggedIn(func(ctx context.Context) (*pgconn.PgConn, error) { return s.connect(ctx, c, cred, secure) })
 	}
 	// pgconn starts a reader of its own when a write takes long, and leaves it
 	// at the line: what that reads next is the answer to the first operation.
@@ -81,12 +90,32 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	}
 	line.Conn.SetDeadline(time.Time{})
 	g := newGreeting(line.ParameterStatuses)
+	g.keeper = keeper
 	return &gate.Target{
 		Conn:     &politeConn{Conn: line.Conn, reader: reader},
 		Greeting: g,
 		Cancel:   s.canceler(c, secure, line.PID, line.SecretKey),
 		Upkeep:   [][]byte{syncFrame, flushFrame, g.poison, g.poisonSync},
 	}, nil
+}
+
+// connect logs in to a target on a line of the gateway's own.
+func (s *Server) connect(ctx context.Context, c *custos.Connection, cred custos.Credential, secure *tls.Config) (*pgconn.PgConn, error) {
+	conn, err := s.Dialer.Dial(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	config, err := loginConfig(conn, c, cred, map[string]string{"application_name": "custos"}, secure)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	config.MaxProtocolMessageBodyLen = maxCatalogMessage
+	pg, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		conn.Close()
+	}
+	return pg, err
 }
 
 func newGreeting(parameters map[string]string) *greeting {
@@ -106,7 +135,7 @@ func newGreeting(parameters map[string]string) *greeting {
 
 // loginConfig is all that pgconn goes by: nothing is left to the gateway's own
 // environment, and there is one attempt, on conn.
-func loginConfig(conn net.Conn, c *custos.Connection, cred custos.Credential, h *hello, secure *tls.Config) (*pgconn.Config, error) {
+func loginConfig(conn net.Conn, c *custos.Connection, cred custos.Credential, settings map[string]string, secure *tls.Config) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig("host=127.0.0.1 port=5432 user=x dbname=x password=x sslmode=disable passfile=/dev/null target_session_attrs=any")
 	if err != nil {
 		return nil, err
@@ -127,7 +156,7 @@ func loginConfig(conn net.Conn, c *custos.Connection, cred custos.Credential, h 
 	config.MaxProtocolMessageBodyLen = maxLoginMessage
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
-	config.RuntimeParams = h.settings
+	config.RuntimeParams = settings
 	return config, nil
 }
 

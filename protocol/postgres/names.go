@@ -6,21 +6,28 @@ import (
 	"strings"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/sql"
 )
 
 // statement is a text that was parsed, under a name or none.
 type statement struct {
-	text           string
-	verbs, objects []string
-	writes         bool
-	types          []uint32 // of its parameters, as far as the client gave them
-	unparsed       error
+	text     string
+	sql      *sql.Text    // what it does, as far as that is known; never nil
+	catalog  *sql.Catalog // by which it is known
+	types    []uint32     // of its parameters, as far as the client gave them
+	unparsed error
+	// shape belongs to the target's side.
+	shape *shape
 }
+
+// shape is what the target has said of a statement's answer.
+type shape struct{ columns []described }
 
 // portal is a statement with its parameters.
 type portal struct {
 	statement *statement
 	params    []custos.Param
+	formats   []byte // of the answer's columns
 	name      string // of the statement
 }
 
@@ -99,7 +106,7 @@ var harmless = regexp.MustCompile(`(?is)^\s*discard\s+(plans|sequences|temp|temp
 // forgets says what names s frees; nil: none. What it cannot tell for sure it
 // takes for all: a name that is unknown is refused, and never another's text.
 func (s *statement) forgets() *forget {
-	if !slices.ContainsFunc(s.verbs, func(v string) bool { return v == "DEALLOCATE" || v == "DISCARD" }) {
+	if !slices.ContainsFunc(s.sql.Verbs, func(v string) bool { return v == "DEALLOCATE" || v == "DISCARD" }) {
 		return nil
 	}
 	if harmless.MatchString(s.text) {

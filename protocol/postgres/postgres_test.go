@@ -28,13 +28,7 @@ var target *testtarget.Postgres
 
 var parser = sql.NewPostgres(sql.Limits{})
 
-func parse(text string) (verbs, objects []string, writes bool, err error) {
-	t, err := parser.Parse(text)
-	if err != nil {
-		return nil, nil, true, err
-	}
-	return t.Verbs, t.Objects, t.Writes, nil
-}
+func parse(text string, c *sql.Catalog) (*sql.Text, error) { return parser.Parse(text, c) }
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {

@@ -12,6 +12,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/sql"
 )
 
 // Name is what connections of this protocol have as theirs.
@@ -25,10 +26,15 @@ type Options struct {
 	// TLS is the gateway's side towards clients. Without it clients speak in
 	// the clear, their tokens too: for loopback listeners only.
 	TLS *tls.Config
-	// Parse says what a text of statements does. An error means that it is
-	// not known, and it is refused. Without Parse nothing is known of
-	// statements but their text.
-	Parse func(text string) (verbs, objects []string, writes bool, err error)
+	// Parse says what a text of statements does, to a database that has what
+	// the catalogue says; nil: nothing is known of it. An error means that the
+	// text is not known, and it is refused.
+	Parse func(text string, c *sql.Catalog) (*sql.Text, error)
+	// Catalogs has the catalogue of each target's database read, with the
+	// credential of its sessions and on a line of its own.
+	Catalogs bool
+	// MaskKey keys the ways of masking that keep equal values equal.
+	MaskKey [32]byte
 	// PreAuthTimeout bounds the time from the connection to its login; 10 s.
 	PreAuthTimeout time.Duration
 	// IdleTimeout ends sessions that are silent for so long; 0: never.
@@ -43,6 +49,9 @@ type Server struct {
 	tls    *tls.Config
 	slots  chan struct{} // one for each connection that has not logged in
 	cancel cancelKeys
+
+	catalogs catalogs
+	hiding   hiding
 }
 
 // New returns a Server.

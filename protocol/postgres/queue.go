@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"slices"
+
 	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/sql"
 )
 
 // poisonStep is the kind of a step that the target fails in place of an
@@ -18,7 +21,96 @@ type work struct {
 	forget  *forget
 	portals bool // it may end portals
 	several bool // statements
+	changes bool // what the database has
 	done    bool
+
+	// What is hidden of its answer.
+	veil      *veil
+	statement *statement
+	formats   []byte      // of the answer's columns, as Bind has them
+	current   int         // which of the text's statements is being answered
+	columns   []described // of the answer, as the target has described them
+	plan      *plan
+	planned   bool
+	touched   bool // it has to do with what is hidden, for messages
+	copied    *copyPlan
+	masked    int64
+}
+
+// described takes a RowDescription.
+func (w *work) described(body []byte) {
+	w.columns, w.planned, w.plan = readDescription(body), false, nil
+	if w.statement != nil {
+		w.statement.shape.columns = w.columns
+	}
+}
+
+// nextStatement goes on to the answer of the text's next statement.
+func (w *work) nextStatement() {
+	w.current++
+	w.columns, w.planned, w.plan, w.copied = nil, false, nil, nil
+}
+
+// answering returns what is known of the statement that is being answered;
+// nil: nothing.
+func (w *work) answering() *sql.Statement {
+	if w.statement == nil || w.statement.sql == nil || w.current >= len(w.statement.sql.Statements) {
+		return nil
+	}
+	return &w.statement.sql.Statements[w.current]
+}
+
+// hides reports whether rows, or lines of a copy, have to be looked at. A plan
+// is made when the first of them comes.
+func (w *work) hides(t byte) bool {
+	switch {
+	case w.veil == nil:
+		return false
+	case t == 'd':
+		return true
+	case t != 'D':
+		return false
+	}
+	if !w.planned {
+		w.plan, w.planned = w.newPlan(), true
+	}
+	return w.plan != nil
+}
+
+func (w *work) newPlan() *plan {
+	var results []sql.Result
+	known := false
+	var catalog *sql.Catalog
+	if st := w.answering(); st != nil {
+		results, known = st.Results, st.Results != nil
+		catalog = w.statement.catalog
+	}
+	columns := w.columns
+	if columns == nil && w.statement != nil {
+		// Described before it was run, or not at all.
+		columns = slices.Clone(w.statement.shape.columns)
+		if columns == nil {
+			columns = make([]described, len(results))
+			for i := range results {
+				columns[i].name = results[i].Name
+			}
+		}
+		for i := range columns {
+			columns[i].binary = binaryResult(w.formats, i)
+		}
+	}
+	return newPlan(w.veil, columns, results, known, catalog)
+}
+
+// binaryResult reads a Bind's format codes: none is text, one is that of all.
+func binaryResult(formats []byte, i int) bool {
+	switch {
+	case len(formats) == 2:
+		return formats[1] != 0
+	case 2*i+1 < len(formats):
+		return formats[2*i+1] != 0
+	}
+	return false
 }
 
 // counts reports that the work may change names, so that look-ups wait for it.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/sql"
 )
 
 // served is one session between its client and its target. One goroutine takes
@@ -22,6 +23,7 @@ type served struct {
 	client  net.Conn
 	key     cancelKey
 	poison  *greeting
+	keeper  *keeper // of the target's catalogue; nil: it is not read
 
 	// Of the client's side.
 	in          buffer
@@ -36,10 +38,15 @@ type served struct {
 
 	// Of the target's side.
 	out      buffer
-	rest     int   // of a frame that is passed on as it comes
-	restType byte  // its type
-	owner    *work // whose answer the segment is
-	segment  int   // where it begins in the buffer
+	rest     int     // of a frame that is passed on as it comes
+	restType byte    // its type
+	pos      int     // in the buffer: what was gone through
+	from     int     // where the client's view begins
+	shown    *[]byte // the view, where it is not the buffer
+	diverted bool    // it is not
+	owner    *work   // whose answer the segment is
+	segment  int     // where it begins in the view
+	rowBuf   []byte  // scratch
 
 	clientMu sync.Mutex  // orders writes to the client
 	closing  atomic.Bool // the session is being closed from here
@@ -48,12 +55,14 @@ type served struct {
 	changed sync.Cond
 	queue   queue
 	names   names
-	pending int   // definitions and the like that the target has not confirmed
-	skips   bool  // the target skips up to the next Sync
-	status  byte  // of the last ReadyForQuery
-	copying *work // what takes input now
-	ended   error // why the target's side ended
-	told    bool  // the client got the target's own last words
+	pending int                       // definitions and the like that the target has not confirmed
+	skips   bool                      // the target skips up to the next Sync
+	status  byte                      // of the last ReadyForQuery
+	copying *work                     // what takes input now
+	ended   error                     // why the target's side ended
+	told    bool                      // the client got the target's own last words
+	veil    *veil                     // of the operation that was sent last
+	given   map[string]*sql.Statement // what PREPARE and DECLARE gave names to
 }
 
 var (
@@ -65,6 +74,7 @@ var (
 // operations without an outcome, which are shown as unsettled.
 func (s *Server) serve(session *gate.Session, d *door) {
 	v := &served{server: s, session: session, client: d.conn, key: d.key, poison: session.Greeting().(*greeting), status: 'I'}
+	v.keeper = v.poison.keeper
 	v.changed.L = &v.mu
 	v.in, v.out = newBuffer(d.conn), newBuffer(session)
 	s.cancel.serve(d.key, v)

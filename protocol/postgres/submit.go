@@ -83,6 +83,11 @@ func (s *served) clearBatch() {
 
 // send forwards what was permitted, after queueing what is to be answered.
 func (s *served) send(batch []*unit, permits []*gate.Permit) error {
+	for i, p := range permits {
+		if err := s.cover(batch[i].work, p); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	if s.skips {
 		s.mu.Unlock()
@@ -91,6 +96,9 @@ func (s *served) send(batch []*unit, permits []*gate.Permit) error {
 	for i, p := range permits {
 		u := batch[i]
 		u.work.permit = p
+		if u.work.veil != nil {
+			s.veil = u.work.veil
+		}
 		for j := range u.steps {
 			st := u.steps[j]
 			st.last = st.kind != 'S' && (j+1 == len(u.steps) || u.steps[j+1].kind == 'S')
@@ -112,6 +120,21 @@ func (s *served) send(batch []*unit, permits []*gate.Permit) error {
 		return fmt.Errorf("%w: %w", errTarget, err)
 	}
 	return s.ease()
+}
+
+// cover makes ready what is hidden of the answer of w.
+func (s *served) cover(w *work, p *gate.Permit) error {
+	masks := p.Masks()
+	if len(masks) == 0 {
+		return nil
+	}
+	v, err := s.server.veil(masks, s.session.Connection())
+	if err != nil {
+		return fmt.Errorf("hide what is masked: %w", err)
+	}
+	w.veil = v
+	w.touched = w.statement != nil && v.touches(w.statement.sql, w.statement.catalog)
+	return nil
 }
 
 // sendNot drops, as the target would, what comes between an error and the

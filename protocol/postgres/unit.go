@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/mask"
+	"github.com/custos-gateway/custos/sql"
 )
 
 // unit is one operation as it is put together from the client's messages: a
@@ -78,15 +81,42 @@ func (u *unit) step(kind byte, def *definition) {
 	u.steps = append(u.steps, step{kind: kind, work: u.work, def: def})
 }
 
-// understand asks the parser about a text.
+// understand asks the parser about a text. A text that names a relation which
+// the catalogue lacks is asked about again once the catalogue is fresh: it may
+// have been made a moment ago.
 func (s *served) understand(text string) *statement {
-	st := &statement{text: text}
+	st := &statement{text: text, sql: &sql.Text{Statement: sql.Statement{Writes: true}}, shape: new(shape)}
 	if !utf8.ValidString(text) {
-		st.writes, st.unparsed = true, errEncoding
+		st.unparsed = errEncoding
 		return st
 	}
-	st.verbs, st.objects, st.writes, st.unparsed = s.server.Parse(text)
+	if s.keeper != nil {
+		var err error
+		if st.catalog, err = s.keeper.current(s.session.Context()); err != nil {
+			s.server.Logger.Warn("judge without the target's catalogue", "session", s.session.ID(), "cause", err)
+		}
+	}
+	t, err := s.server.Parse(text, st.catalog)
+	if err != nil {
+		st.unparsed = err
+		return st
+	}
+	st.sql = s.resolve(t)
 	return st
+}
+
+// fresh is a statement as it is understood now: what the database has may have
+// changed since it was parsed.
+func (s *served) fresh(st *statement) *statement {
+	if s.keeper == nil || st.unparsed != nil {
+		return st
+	}
+	if c, err := s.keeper.current(s.session.Context()); err == nil && c == st.catalog {
+		return st
+	}
+	now := s.understand(st.text)
+	now.types, now.shape = st.types, st.shape
+	return now
 }
 
 // errEncoding is that of a text that a target would read otherwise than the
@@ -95,8 +125,8 @@ var errEncoding = errors.New(`invalid byte sequence for encoding "UTF8"`)
 
 // judge fills in what the operation is about.
 func (u *unit) judge(st *statement) {
-	u.statement = st
-	u.op.Text, u.op.Verbs, u.op.Objects, u.op.Writes = st.text, st.verbs, st.objects, st.writes
+	u.statement, u.work.statement = st, st
+	u.op.Text, u.op.Verbs, u.op.Objects, u.op.Writes, u.op.Facts = st.text, st.sql.Verbs, st.sql.Objects, st.sql.Writes, &st.sql.Facts
 	if st.unparsed != nil {
 		u.op.Writes = true
 		u.unparsed = st.unparsed
@@ -108,11 +138,30 @@ func (u *unit) judge(st *statement) {
 	}
 }
 
+// sentinels notes parameters that a mask has put in a value's place.
+func (u *unit) sentinels() {
+	if u.statement == nil || !slices.ContainsFunc(u.op.Params, func(p custos.Param) bool { return mask.Sentinel(p.Value) }) {
+		return
+	}
+	facts := *u.op.Facts
+	facts.Effects = append(slices.Clip(facts.Effects), sql.MaskedSentinel)
+	u.op.Facts = &facts
+}
+
+// changesCatalog reports whether running a text may change what the database
+// has.
+func changesCatalog(t *sql.Text) bool {
+	return slices.ContainsFunc(t.Facts.Effects, func(e string) bool {
+		return strings.HasPrefix(e, "ddl") || strings.HasPrefix(e, "code") || e == "extension" || e == "unknown"
+	})
+}
+
 // does notes what running the statement does to the session's names.
 func (u *unit) does(st *statement) {
 	u.work.forget = st.forgets()
-	u.work.portals = endsPortals(st.verbs)
-	u.copies = u.copies || slices.Contains(st.verbs, "COPY FROM")
+	u.work.portals = endsPortals(st.sql.Verbs)
+	u.work.changes = changesCatalog(st.sql)
+	u.copies = u.copies || slices.Contains(st.sql.Verbs, "COPY FROM")
 }
 
 func (s *served) onQuery(at int, body []byte) error {
@@ -124,7 +173,7 @@ func (s *served) onQuery(at int, body []byte) error {
 	st := s.understand(string(text))
 	u.judge(st)
 	u.does(st)
-	u.query, u.work.several = true, len(st.verbs) != 1
+	u.query, u.work.several = true, len(st.sql.Verbs) != 1
 	u.step('Q', nil)
 	s.endGroup()
 	return nil
@@ -168,10 +217,10 @@ func (s *served) onBind(at int, body []byte) error {
 			u.refused = refuse(ruleStatement, fmt.Sprintf("prepared statement %q does not exist", u.name),
 				"prepare it by the protocol's Parse; a statement of SQL's PREPARE is run by SQL's EXECUTE")
 		} else {
-			u.judge(st)
+			u.judge(s.fresh(st))
 		}
 	}
-	params, err := readBind(body, u.op.Params)
+	params, formats, err := readBind(body, u.op.Params)
 	if err != nil {
 		return violation("invalid Bind message")
 	}
@@ -181,6 +230,8 @@ func (s *served) onBind(at int, body []byte) error {
 		}
 	}
 	u.op.Class, u.op.Params = "Bind", params
+	u.work.formats = bytes.Clone(formats)
+	u.sentinels()
 	u.bound, u.portal = true, string(portalName)
 	u.step('B', nil)
 	return nil
@@ -188,7 +239,7 @@ func (s *served) onBind(at int, body []byte) error {
 
 // keepPortal has the portal of u outlive its unit.
 func (s *served) keepPortal(u *unit) {
-	p := &portal{statement: u.statement, name: u.name, params: slices.Clone(u.op.Params)}
+	p := &portal{statement: u.statement, name: u.name, params: slices.Clone(u.op.Params), formats: u.work.formats}
 	for i := range p.params {
 		p.params[i].Value = bytes.Clone(p.params[i].Value)
 	}
@@ -253,6 +304,7 @@ func (s *served) onClose(at int, body []byte) error {
 // reaches only what the session itself has at the target.
 func (s *served) named(class, verb string, at int, kind byte, name string) (*unit, error) {
 	what, text := "statement", ""
+	var of *statement
 	if kind == 'P' {
 		what = "portal"
 		p, err := s.portal(name)
@@ -260,7 +312,7 @@ func (s *served) named(class, verb string, at int, kind byte, name string) (*uni
 			return nil, err
 		}
 		if p != nil {
-			text = p.statement.text
+			text, of = p.statement.text, p.statement
 		}
 	} else {
 		st, err := s.statement(name)
@@ -268,10 +320,11 @@ func (s *served) named(class, verb string, at int, kind byte, name string) (*uni
 			return nil, err
 		}
 		if st != nil {
-			text = st.text
+			text, of = st.text, st
 		}
 	}
 	u := s.next(class, at)
+	u.work.statement = of
 	u.executed = true // nothing joins it but a Sync
 	u.op.Verbs = []string{verb}
 	u.op.Text = class + " of " + what + " " + strconv.Quote(name)
@@ -312,8 +365,10 @@ func (s *served) onExecute(at int, body []byte) error {
 			"bind it first; a cursor of SQL's DECLARE is read by SQL's FETCH")
 		return nil
 	}
-	u.judge(p.statement)
+	u.judge(s.fresh(p.statement))
 	u.op.Params = append(u.op.Params, p.params...)
+	u.work.formats = p.formats
+	u.sentinels()
 	u.does(p.statement)
 	s.ran(p.statement)
 	return nil
@@ -321,7 +376,7 @@ func (s *served) onExecute(at int, body []byte) error {
 
 // ran notes in the pipeline what running a statement may have done.
 func (s *served) ran(st *statement) {
-	if endsPortals(st.verbs) {
+	if endsPortals(st.sql.Verbs) {
 		s.group = slices.DeleteFunc(s.group, func(d *definition) bool { return d.portals })
 	}
 	if st.forgets() != nil {

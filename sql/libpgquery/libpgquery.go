@@ -134,6 +134,33 @@ func (p *Parser) Warm() error {
 // protobuf. Its errors are *SyntaxError, ErrTrap, or that of a sandbox that
 // cannot be made. Text must hold no NUL byte: PostgreSQL's parser ends there.
 func (p *Parser) Parse(text string) (tree []byte, err error) {
+	return p.call(text, protobuf)
+}
+
+// ParsePlpgsql returns the parse trees, as JSON, of the PL/pgSQL in text, which
+// is a CREATE FUNCTION or a DO. Its errors are those of Parse.
+func (p *Parser) ParsePlpgsql(text string) (trees []byte, err error) {
+	return p.call(text, plpgsql)
+}
+
+// form is one of libpg_query's functions, and how it gives its result back.
+type form struct {
+	function, release string
+	// The result's size, and where in it the length of the data is, the data
+	// and the error; sized is false where the data end with a NUL.
+	size, length, data, failure uint32
+	sized                       bool
+}
+
+var (
+	// PgQueryProtobufParseResult {PgQueryProtobuf {size_t len; char *data};
+	// char *stderr_buffer; PgQueryError *error}.
+	protobuf = form{"pg_query_parse_protobuf", "pg_query_free_protobuf_parse_result", 16, 0, 4, 12, true}
+	// PgQueryPlpgsqlParseResult {char *plpgsql_funcs; PgQueryError *error}.
+	plpgsql = form{"pg_query_parse_plpgsql", "pg_query_free_plpgsql_parse_result", 8, 0, 0, 4, false}
+)
+
+func (p *Parser) call(text string, f form) (tree []byte, err error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return nil, &SyntaxError{Message: "a NUL byte in the text"}
 	}
@@ -146,7 +173,7 @@ func (p *Parser) Parse(text string) (tree []byte, err error) {
 	}
 	ctx, cancel := context.WithTimeout(hostContext(), p.timeout)
 	defer cancel()
-	tree, err = in.parse(ctx, text)
+	tree, err = in.parse(ctx, text, f)
 	var syntax *SyntaxError
 	broken := err != nil && !errors.As(err, &syntax)
 	if broken || in.module.Memory().Size() > keptMemory {
@@ -158,8 +185,8 @@ func (p *Parser) Parse(text string) (tree []byte, err error) {
 
 // instance is one sandbox. It serves one call at a time.
 type instance struct {
-	module                api.Module
-	malloc, free, release api.Function
+	module       api.Module
+	malloc, free api.Function
 }
 
 func (p *Parser) instantiate() (*instance, error) {
@@ -174,10 +201,9 @@ func (p *Parser) instantiate() (*instance, error) {
 		return nil, fmt.Errorf("start SQL parser: %w", err)
 	}
 	in := &instance{
-		module:  module,
-		malloc:  module.ExportedFunction("malloc"),
-		free:    module.ExportedFunction("free"),
-		release: module.ExportedFunction("pg_query_free_protobuf_parse_result"),
+		module: module,
+		malloc: module.ExportedFunction("malloc"),
+		free:   module.ExportedFunction("free"),
 	}
 	if _, err := module.ExportedFunction("pg_query_init").Call(hostContext()); err != nil {
 		module.Close(ctx)
@@ -200,31 +226,29 @@ func allocate(capacity, most uint64) experimental.LinearMemory {
 	return boundedMemory{allocator.NewNonMoving().Allocate(capacity, most)}
 }
 
-// parse calls pg_query_parse_protobuf. After any error but a *SyntaxError the
+// parse calls one of libpg_query's functions. After any error but a *SyntaxError the
 // instance is in no known state and must not be used again.
-func (in *instance) parse(ctx context.Context, text string) ([]byte, error) {
+func (in *instance) parse(ctx context.Context, text string, f form) ([]byte, error) {
 	memory := in.module.Memory()
-	// PgQueryProtobufParseResult {size_t len; char *data; char *stderr_buffer;
-	// PgQueryError *error}, then the text and its NUL.
-	const resultSize = 16
-	ret, err := in.malloc.Call(ctx, uint64(resultSize+len(text)+1))
+	// The result, then the text and its NUL.
+	ret, err := in.malloc.Call(ctx, uint64(int(f.size)+len(text)+1))
 	if err != nil || ret[0] == 0 {
 		return nil, ErrTrap
 	}
 	result := uint32(ret[0])
-	input := result + resultSize
+	input := result + f.size
 	if !memory.WriteString(input, text) || !memory.WriteByte(input+uint32(len(text)), 0) {
 		return nil, ErrTrap
 	}
 	// The function is looked up for each call, for it comes with a stack of its
 	// own: one that a deep text has grown to megabytes would be copied by every
 	// setjmp of the texts after it.
-	parse := in.module.ExportedFunction("pg_query_parse_protobuf")
+	parse := in.module.ExportedFunction(f.function)
 	if _, err := parse.Call(ctx, uint64(result), uint64(input)); err != nil {
 		return nil, ErrTrap
 	}
-	tree, parseErr := in.result(result)
-	if _, err := in.release.Call(ctx, uint64(result)); err != nil {
+	tree, parseErr := in.result(result, f)
+	if _, err := in.module.ExportedFunction(f.release).Call(ctx, uint64(result)); err != nil {
 		return nil, ErrTrap
 	}
 	if _, err := in.free.Call(ctx, uint64(result)); err != nil {
@@ -235,13 +259,21 @@ func (in *instance) parse(ctx context.Context, text string) ([]byte, error) {
 
 // result reads what the call left at address. Memory that is not there is
 // read as a trap.
-func (in *instance) result(address uint32) ([]byte, error) {
+func (in *instance) result(address uint32, f form) ([]byte, error) {
 	memory := in.module.Memory()
-	size, ok1 := memory.ReadUint32Le(address)
-	data, ok2 := memory.ReadUint32Le(address + 4)
-	failure, ok3 := memory.ReadUint32Le(address + 12)
+	size, ok1 := memory.ReadUint32Le(address + f.length)
+	data, ok2 := memory.ReadUint32Le(address + f.data)
+	failure, ok3 := memory.ReadUint32Le(address + f.failure)
 	if !ok1 || !ok2 || !ok3 {
 		return nil, ErrTrap
+	}
+	if failure == 0 && !f.sized {
+		rest, ok := memory.Read(data, memory.Size()-data)
+		end := bytes.IndexByte(rest, 0)
+		if !ok || end < 0 {
+			return nil, ErrTrap
+		}
+		return bytes.Clone(rest[:end]), nil
 	}
 	if failure == 0 {
 		tree, ok := memory.Read(data, size)
