@@ -3,7 +3,7 @@ package mask
 import "bytes"
 
 // lettered looks for a value that begins with letters in front of group g.
-func (s *scanner) lettered(g int) (Span, bool) {
+func (s *numeral) lettered(g int) (Span, bool) {
 	b, p := s.b, &s.c.groups[g]
 	want, i := s.m.want, p.start
 	c := b[i-1]
@@ -38,7 +38,7 @@ func (s *scanner) lettered(g int) (Span, bool) {
 }
 
 // mixed looks for a value that begins with group g and goes on with letters.
-func (s *scanner) mixed(g int) (Span, bool) {
+func (s *numeral) mixed(g int) (Span, bool) {
 	b, p := s.b, &s.c.groups[g]
 	want, i := s.m.want, p.start
 	d := s.c.digits[p.off:]
@@ -77,7 +77,7 @@ func (s *scanner) controlLetter(i, v int) int {
 
 // findNINO looks for a British national insurance number, whose two letters
 // are at i: HMRC's prefixes, six digits, together or in pairs, and A to D.
-func (s *scanner) findNINO(g, i int) (Span, bool) {
+func (s *numeral) findNINO(g, i int) (Span, bool) {
 	b, c := s.b, &s.c
 	if i < s.floor || is[b[i]]&isUpper == 0 || is[b[i+1]]&isUpper == 0 || !s.left(i) {
 		return Span{}, false

@@ -138,7 +138,7 @@ func nearest(name string, of []string) string {
 	if len(name) < 2 || len(name) > 40 {
 		return ""
 	}
-	best, least := "", 1+len(name)/3
+	best, least := "", 2+len(name)/4
 	for _, n := range of {
 		if d := distance(name, plain(n)); d < least {
 			best, least = n, d

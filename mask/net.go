@@ -55,7 +55,7 @@ func (s *scanner) findEmail(i, width int) (Span, bool) {
 
 // addressed tells an address from what only looks like one: a package's
 // version (lodash@4.17.21-rc.one), a picture's scale (logo@2x.png), a
-// repository (git@github.com).
+// repository (git@github.com), a URL's password that we hid.
 func addressed(local, domain []byte) bool {
 	if is[domain[0]]&isDigit != 0 {
 		j := 1
@@ -66,7 +66,7 @@ func addressed(local, domain []byte) bool {
 			return false
 		}
 	}
-	return string(local) != "git"
+	return string(local) != "git" && !isHashed(local, 0)
 }
 
 // findColon looks for what has a ':' in it.

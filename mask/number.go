@@ -4,30 +4,10 @@ package mask
 // for the two in its prefix: no other mark in it is rare.
 const numbers = 1<<googleOAuth | 1<<creditCard | 1<<iban | 1<<phone | 1<<ipv4 | kinds(1<<(cnResidentID+1)-1<<usSSN)
 
-const (
-	// maxGroups and maxDigits bound a chain: no value has more.
-	maxGroups = 10
-	maxDigits = 20
-)
-
-// group is digits that stand together.
-type group struct {
-	start, end int
-	// off and n say which of the chain's digits they are; n is beyond
-	// maxDigits where there are more than that.
-	off, n int
-	// sep is the mark in front: 0 for the first group of the chain.
-	sep byte
-}
-
-// chain is groups of digits with a mark or two between each.
-type chain struct {
-	groups [maxGroups + 1]group
-	n      int
-	digits [(maxGroups + 1) * (maxDigits + 1)]byte
-	total  int
-	// more says that the chain goes on after the groups kept.
-	more bool
+// numeral is a look at one chain.
+type numeral struct {
+	*scanner
+	c chain
 }
 
 // joins are the bytes that, behind digits, may make more of them.
@@ -57,19 +37,20 @@ func (s *scanner) number(i int) (Span, int, bool) {
 	if b[i] < 0x80 && !s.plausible(i, e) {
 		return Span{}, e, false
 	}
-	end := s.parse(i)
-	for g := range s.c.n {
-		if hit, ok := s.groupAt(g); ok {
+	n := numeral{scanner: s}
+	end := n.parse(i)
+	for g := range n.c.n {
+		if hit, ok := n.groupAt(g); ok {
 			return hit, hit.End, true
 		}
 	}
 	// The first digits may be the last bytes of a length.
-	first := &s.c.groups[0]
+	first := &n.c.groups[0]
 	for from, ok := s.reframe(i, i); ok && from < first.end && b[i] < 0x80; from, ok = s.reframe(i, from) {
 		first.off += from - first.start
 		first.n -= from - first.start
 		first.start = from
-		if hit, ok := s.groupAt(0); ok {
+		if hit, ok := n.groupAt(0); ok {
 			return hit, hit.End, true
 		}
 	}
@@ -83,7 +64,7 @@ func timestamp(b []byte, i int) int {
 		return 0
 	}
 	b, end := b[i:], i+10
-	if len(b) == 10 || !joins[b[10]] {
+	if len(b) == 10 || !joins[b[10]] && is[b[10]]&isDigit == 0 {
 		return end
 	}
 	if c := b[10]; len(b) < 19 || c != ' ' && c != 'T' || b[13] != ':' || b[16] != ':' ||
@@ -173,160 +154,9 @@ func (s *scanner) prefixed(i int) bool {
 	return s.framed && (s.framing(i-2) || s.framing(i-6) || s.framing(i-1)) || i-j > 2 && (b[i-3]|0x20 == 'n' || b[i-3]|0x20 == 'r' || b[i-3]|0x20 == 't') && i-4 >= 0 && b[i-4] == '\\'
 }
 
-// parse reads the chain that begins at i, and returns the end of what it kept
-// that need not be read again.
-func (s *scanner) parse(i int) int {
-	c := &s.c
-	c.n, c.total, c.more = 0, 0, false
-	sep := byte(0)
-	for {
-		g := &c.groups[c.n]
-		g.start, g.off, g.n, g.sep = i, c.total, 0, sep
-		i = s.parseGroup(g)
-		c.n++
-		c.total += min(g.n, maxDigits)
-		width := 0
-		if sep, width = s.separator(i); width == 0 {
-			return i
-		}
-		i += width
-		if c.n == maxGroups {
-			// The last groups are seen again, with what follows them.
-			c.more = true
-			c.n = maxGroups / 2
-			return c.groups[maxGroups/2].start
-		}
-	}
-}
-
-// parseGroup reads the digits at g.start, and what is invisible between them.
-func (s *scanner) parseGroup(g *group) int {
-	b, i := s.b, g.start
-	digits := s.c.digits[g.off:][:maxDigits+1]
-	g.end = i
-	for i < len(b) {
-		d, width := b[i]-'0', 1
-		if d > 9 {
-			if b[i] < 0x80 {
-				break
-			}
-			d, width = beyond(b, i)
-			if d == invisible {
-				i += width
-				continue
-			}
-			if d > 9 {
-				break
-			}
-		}
-		if g.n < len(digits) {
-			digits[g.n] = d
-			g.n++
-		}
-		i += width
-		g.end = i
-	}
-	return g.end
-}
-
-// separator reads the marks at i between two groups of digits.
-func (s *scanner) separator(i int) (mark byte, width int) {
-	b := s.b
-	if i >= len(b) || !joins[b[i]] || is[b[i]]&isLetter != 0 {
-		return 0, 0
-	}
-	for n := 0; n < 2 && i+width < len(b); n++ {
-		c, w := b[i+width], 1
-		if c >= 0x80 {
-			switch d, dw := beyond(b, i+width); d {
-			case space:
-				c, w = ' ', dw
-			case dash:
-				c, w = '-', dw
-			case invisible:
-				width += dw
-				n--
-				if width > 16 {
-					return 0, 0
-				}
-				continue
-			}
-		}
-		switch c {
-		case ' ', '-', '.', '/', '(', ')', '+':
-		default:
-			return 0, 0
-		}
-		width += w
-		switch {
-		case n == 0:
-			mark = c
-		case c == '(' || mark == ')':
-			mark = ')'
-		default:
-			return 0, 0
-		}
-		if i+width < len(b) {
-			if d := b[i+width] - '0'; d <= 9 {
-				return mark, width
-			} else if b[i+width] >= 0x80 {
-				if d, _ := beyond(b, i+width); d <= 9 {
-					return mark, width
-				}
-			}
-		}
-	}
-	return 0, 0
-}
-
-// What beyond says of a byte sequence that is no digit.
-const (
-	unknown byte = 10 + iota
-	invisible
-	space
-	dash
-)
-
-// beyond reads the UTF-8 sequence at i as a part of a number: a full-width
-// digit, a space or a hyphen that isn't ASCII's, or what has no width.
-func beyond(b []byte, i int) (d byte, width int) {
-	if i+1 >= len(b) {
-		return unknown, 1
-	}
-	switch {
-	case b[i] == 0xC2 && b[i+1] == 0xA0: // no-break space
-		return space, 2
-	case b[i] == 0xC2 && b[i+1] == 0xAD: // soft hyphen
-		return invisible, 2
-	case i+2 >= len(b):
-	case b[i] == 0xEF && b[i+1] == 0xBC && b[i+2] >= 0x90 && b[i+2] <= 0x99:
-		return b[i+2] - 0x90, 3
-	case b[i] == 0xEF && b[i+1] == 0xBC && b[i+2] == 0x8D: // full-width hyphen
-		return dash, 3
-	case b[i] == 0xEF && b[i+1] == 0xBB && b[i+2] == 0xBF: // zero-width no-break space
-		return invisible, 3
-	case b[i] == 0xE3 && b[i+1] == 0x80 && b[i+2] == 0x80: // ideographic space
-		return space, 3
-	case b[i] == 0xE2 && b[i+1] == 0x81 && b[i+2] == 0xA0: // word joiner
-		return invisible, 3
-	case b[i] == 0xE2 && b[i+1] == 0x88 && b[i+2] == 0x92: // minus sign
-		return dash, 3
-	case b[i] == 0xE2 && b[i+1] == 0x80:
-		switch c := b[i+2]; {
-		case c >= 0x8B && c <= 0x8F: // zero-width space to right-to-left mark
-			return invisible, 3
-		case c >= 0x80 && c <= 0x8A, c == 0xAF: // en quad to hair space, narrow no-break space
-			return space, 3
-		case c >= 0x90 && c <= 0x95: // hyphen to horizontal bar
-			return dash, 3
-		}
-	}
-	return unknown, 1
-}
-
 // groupAt looks for a value that begins with group g of the chain, or with
 // the letters in front of it.
-func (s *scanner) groupAt(g int) (Span, bool) {
+func (s *numeral) groupAt(g int) (Span, bool) {
 	b, p := s.b, &s.c.groups[g]
 	start := p.start
 	if start > s.floor {
@@ -391,7 +221,7 @@ func paired(n, m int, zero bool, mark byte) bool {
 }
 
 // several looks for a value of more than one group, the first of which is g.
-func (s *scanner) several(g int) (Span, bool) {
+func (s *numeral) several(g int) (Span, bool) {
 	c := &s.c
 	shape, total := uint32(0), 0
 	last := min(g+7, c.n)
@@ -420,7 +250,7 @@ func (s *scanner) several(g int) (Span, bool) {
 
 // marked says whether all marks within the groups g to h are one of marks, and
 // the same.
-func (s *scanner) marked(g, h int, marks string) bool {
+func (s *numeral) marked(g, h int, marks string) bool {
 	sep := s.c.groups[g+1].sep
 	ok := false
 	for i := range len(marks) {
@@ -434,7 +264,7 @@ func (s *scanner) marked(g, h int, marks string) bool {
 
 // alone says whether the groups g to h are no part of a longer row of groups
 // with the same mark between them.
-func (s *scanner) alone(g, h int) bool {
+func (s *numeral) alone(g, h int) bool {
 	c := &s.c
 	sep, start := c.groups[h].sep, c.groups[g].start
 	if start-1 > s.floor && s.b[start-1] == sep && is[s.b[start-2]]&isDigit != 0 && !s.framing(start) {
@@ -448,7 +278,7 @@ func (s *scanner) alone(g, h int) bool {
 
 // shaped says what the groups g to h are by their sizes, a hexadecimal digit
 // for each in shape. The digits are d.
-func (s *scanner) shaped(g, h int, shape uint32, d []byte) Kind {
+func (s *numeral) shaped(g, h int, shape uint32, d []byte) Kind {
 	want := s.m.want
 	switch shape {
 	case 0x4444, 0x465, 0x464, 0x44443, 0x4333:
@@ -493,8 +323,9 @@ func (s *scanner) shaped(g, h int, shape uint32, d []byte) Kind {
 }
 
 // nines tells the numbers of nine digits in groups. Their checks pass one
-// number in ten, so that the groups must look like what is printed.
-func (s *scanner) nines(g, h int, shape uint32, d []byte) Kind {
+// number in ten, and 123 456 789 is how much of the world writes an amount: it
+// takes a word in front, or a rule that asks for the kind by its name.
+func (s *numeral) nines(g, h int, shape uint32, d []byte) Kind {
 	want := s.m.want
 	start := s.c.groups[g].start
 	switch {
@@ -507,16 +338,16 @@ func (s *scanner) nines(g, h int, shape uint32, d []byte) Kind {
 		return nlBSN
 	case want.has(auTFN) && s.marked(g, h, " ") && isTFN(d) && s.word(start, tfnWords...):
 		return auTFN
-	case want.has(caSIN) && s.marked(g, h, " -") && isSIN(d):
+	case want.has(caSIN) && isSIN(d) && (s.marked(g, h, "-") || s.marked(g, h, " ") && (s.m.named.has(caSIN) || s.word(start, sinWords...))):
 		return caSIN
-	case want.has(auTFN) && s.marked(g, h, " ") && isTFN(d):
+	case s.m.named.has(auTFN) && s.marked(g, h, " ") && isTFN(d):
 		return auTFN
 	}
 	return other
 }
 
 // address says whether the groups g to h are an IPv4 address, and no version.
-func (s *scanner) address(g, h int) bool {
+func (s *numeral) address(g, h int) bool {
 	c := &s.c
 	for _, p := range c.groups[g : h+1] {
 		d := c.digits[p.off:][:min(p.n, 4)]
@@ -553,7 +384,7 @@ var (
 )
 
 // single looks for a value that is all of group g.
-func (s *scanner) single(g int) (Span, bool) {
+func (s *numeral) single(g int) (Span, bool) {
 	p := &s.c.groups[g]
 	if p.n < 9 || p.n > 19 || !s.right(p.end) {
 		return Span{}, false

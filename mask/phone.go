@@ -2,7 +2,7 @@ package mask
 
 // international looks for a number in E.164's form, +CC and the rest, whose
 // first group is g.
-func (s *scanner) international(g int) (Span, bool) {
+func (s *numeral) international(g int) (Span, bool) {
 	c := &s.c
 	start := c.groups[g].start - 1
 	if !s.left(start) {
@@ -80,7 +80,7 @@ func isNANP(d []byte) bool {
 
 // national says whether the groups g to h, of that shape, are a phone number
 // as it is written within a country.
-func (s *scanner) national(g, h int, shape uint32, d []byte) bool {
+func (s *numeral) national(g, h int, shape uint32, d []byte) bool {
 	c := &s.c
 	start, sep := c.groups[g].start, c.groups[g+1].sep
 	if !s.alone(g, h) {
@@ -116,7 +116,7 @@ func (s *scanner) national(g, h int, shape uint32, d []byte) bool {
 
 // spaced says whether the marks between the groups are those of a phone
 // number: all the same, but for the first, which may set the area apart.
-func (s *scanner) spaced(g, h int) bool {
+func (s *numeral) spaced(g, h int) bool {
 	c := &s.c
 	for i := g + 1; i <= h; i++ {
 		switch sep := c.groups[i].sep; sep {

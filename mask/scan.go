@@ -113,7 +113,6 @@ type scanner struct {
 	// framed says that b holds a protocol's framing as well as values: the
 	// bytes next to a value may be no part of what the value stands in.
 	framed bool
-	c      chain
 }
 
 // next returns the first hit whose mark is at i or later.
@@ -222,7 +221,7 @@ func (s *scanner) reframe(i, after int) (int, bool) {
 func (s *scanner) word(i int, words ...string) bool {
 	b := s.b[max(s.floor, i-24, 0):i]
 	for j, c := range b {
-		if is[c]&isLetter == 0 || j > 0 && is[b[j-1]]&isLetter != 0 && !(is[b[j-1]]&isLower != 0 && is[c]&isUpper != 0) {
+		if is[c]&isLetter == 0 || j > 0 && !s.framed && is[b[j-1]]&isLetter != 0 && !(is[b[j-1]]&isLower != 0 && is[c]&isUpper != 0) {
 			continue
 		}
 		for _, w := range words {

@@ -20,7 +20,11 @@ const tokenDigits = 16
 // what the value is, which its content says or else the name of the column
 // that it is from, which may be "". For Null it appends nothing.
 func Value(dst, value []byte, way Way, column string, key *[32]byte) []byte {
-	return hide(dst, value, way, guess(value, column), key)
+	k := other
+	if way != Redact && way != Null {
+		k = guess(value, column)
+	}
+	return hide(dst, value, way, k, key)
 }
 
 // hide appends v, of kind k, to dst as the way says.
@@ -143,12 +147,12 @@ func reformat(dst, v []byte, k Kind, key *[32]byte) []byte {
 		used += 4
 		return int(x % uint32(n))
 	}
-	turnable := -1
+	turnable, lastDigit := -1, -1
 	for i := 0; i < len(v); {
 		c := v[i]
 		switch {
 		case c-'0' <= 9:
-			turnable = len(dst)
+			turnable, lastDigit = len(dst), len(dst)
 			dst = append(dst, '0'+byte(below(10)))
 		case c-'A' < 26:
 			turnable = len(dst)
@@ -179,15 +183,25 @@ func reformat(dst, v []byte, k Kind, key *[32]byte) []byte {
 	if turnable < 0 && bytes.Equal(out, v) && len(v) > 0 {
 		return append(dst[:base], redacted...)
 	}
-	for turnable >= 0 && (bytes.Equal(out, v) || k == creditCard && validLuhn(out)) {
-		switch c := dst[turnable]; c {
-		case '9', 'Z', 'z':
-			dst[turnable] = map[byte]byte{'9': '0', 'Z': 'A', 'z': 'a'}[c]
-		default:
-			dst[turnable]++
-		}
+	// One more on the last digit makes a right check wrong; on any place, it
+	// makes another value.
+	if k == creditCard && lastDigit >= 0 && validLuhn(out) {
+		advance(&dst[lastDigit])
+	}
+	if turnable >= 0 && bytes.Equal(out, v) {
+		advance(&dst[turnable])
 	}
 	return dst
+}
+
+// advance makes a digit or letter the next of its kind.
+func advance(c *byte) {
+	switch *c {
+	case '9', 'Z', 'z':
+		*c = map[byte]byte{'9': '0', 'Z': 'A', 'z': 'a'}[*c]
+	default:
+		*c++
+	}
 }
 
 // validLuhn says whether the digits in b pass Luhn's check.
