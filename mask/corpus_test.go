@@ -44,6 +44,9 @@ const (
 
 func (r maker) digits(n int) string { return r.of(dig, n) }
 
+// size is one of the numbers.
+func (r maker) size(n ...int) int { return n[r.IntN(len(n))] }
+
 // number is n digits of which the first isn't 0.
 func (r maker) number(n int) string { return r.of(dig[1:], 1) + r.digits(n-1) }
 
@@ -446,6 +449,8 @@ var negatives = []struct {
 	}},
 	{"bare numbers of 9 or 10 digits", func(r maker) string { return r.number(9 + r.IntN(2)) }},
 	{"bare numbers of 12 or 13 digits", func(r maker) string { return r.number(12 + r.IntN(2)) }},
+	{"any number of 11 or 14 to 18 digits", func(r maker) string { return r.number(r.size(11, 14, 15, 16, 17, 18)) }},
+	{"any 8 digits and a letter", func(r maker) string { return r.digits(8) + r.of(upper, 1) }},
 	{"timestamps", func(r maker) string {
 		y, m, d := r.date()
 		clock := fmt.Sprintf("%02d:%02d:%02d", r.IntN(24), r.IntN(60), r.IntN(60))
