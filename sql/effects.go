@@ -195,12 +195,26 @@ func (w *walker) statementEffects(m proto.Message, v string) {
 	case *pg.CreateFunctionStmt:
 		w.effect(effectDefine)
 		w.shadows("functions", s.Funcname)
+		w.definer(s.Options)
 		w.function(s)
+	case *pg.AlterFunctionStmt:
+		w.effect(effectDefine)
+		w.definer(s.Actions)
 	case *pg.DoStmt:
 		w.effect(effectCode)
 		w.block(s)
 	default:
 		w.effect(w.plainEffect(v))
+	}
+}
+
+// definer notes a function that runs with its owner's rights.
+func (w *walker) definer(options []*pg.Node) {
+	for _, option := range options {
+		o := option.GetDefElem()
+		if o.GetDefname() == "security" && (o.GetArg().GetBoolean().GetBoolval() || o.GetArg().GetInteger().GetIval() != 0) {
+			w.effect(effectRole)
+		}
 	}
 }
 

@@ -1,6 +1,10 @@
 package sql
 
-import pg "github.com/pganalyze/pg_query_go/v6"
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
 
 // functionEffects are those of the server's own functions that do more than
 // compute. A name that ends in * stands for all that begin so.
@@ -37,7 +41,7 @@ var runsText = map[string]int{
 
 // readsNamed are functions that read what an argument names: a table, a
 // schema, a cursor.
-var readsNamed = words2set("table_to_xml table_to_xmlschema table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema " +
+var readsNamed = words2set("schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema " +
 	"database_to_xml database_to_xmlschema database_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema connectby")
 
 // functionEffect looks a name up.
@@ -75,6 +79,11 @@ func (w *walker) call(n *pg.FuncCall) {
 		switch at, runs := runsText[name]; {
 		case runs:
 			w.runsText(n, at)
+		case strings.HasPrefix(name, "table_to_xml") && len(n.Args) > 0:
+			w.sensitive = true
+			table, constant := constantText(n.Args[0])
+			w.run("SELECT * FROM "+table, constant)
+			return
 		case readsNamed[name]:
 			w.calledEffect(effectDynamic)
 			return

@@ -258,7 +258,7 @@ func (t *tracer) window(w *pg.WindowDef, sc *scope) {
 		return
 	}
 	for _, n := range w.PartitionClause {
-		t.tells(t.expr(n, sc))
+		t.expr(n, sc)
 	}
 	for _, n := range w.OrderClause {
 		t.tells(t.expr(n.GetSortBy().GetNode(), sc))

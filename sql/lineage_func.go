@@ -29,7 +29,7 @@ var functionClass = func() map[string]int {
 			quote_nullable btrim ltrim rtrim replace translate hashtext first_value last_value sum avg stddev stddev_pop stddev_samp
 			variance var_pop var_samp any_value text bpchar varchar name unnest json_strip_nulls jsonb_strip_nulls jsonb_pretty
 			array_to_tsvector to_tsvector age date_part extract xmlcomment xmlconcat xmltext json_typeof jsonb_typeof pg_typeof
-			pg_column_size abs sign floor ceil ceiling trunc json_each jsonb_each json_each_text jsonb_each_text row hstore
+			pg_column_size max min abs sign floor ceil ceiling trunc json_each jsonb_each json_each_text jsonb_each_text row hstore
 			inet_client_addr pg_column_compression to_hex normalize concat_ws num_nulls num_nonnulls bool_and bool_or every`,
 		classFirst: `substr substring left right lpad rpad overlay split_part encode convert_to convert_from to_char array_to_string
 			regexp_replace lag lead nth_value round date_trunc timezone digest hmac json_extract_path json_extract_path_text

@@ -81,11 +81,9 @@ func (t *tracer) plain(s *pg.SelectStmt, sc *scope) *rel {
 		t.window(n.GetWindowDef(), sc)
 	}
 	for _, n := range s.DistinctClause {
-		if n.GetNode() == nil {
-			t.tells(out.all())
-			continue
+		if n.GetNode() != nil {
+			t.sorted(n, out, sc, true, false)
 		}
-		t.sorted(n, out, sc, true)
 	}
 	t.order(s, out, sc)
 	return out
@@ -94,7 +92,7 @@ func (t *tracer) plain(s *pg.SelectStmt, sc *scope) *rel {
 // order traces ORDER BY and LIMIT.
 func (t *tracer) order(s *pg.SelectStmt, out *rel, sc *scope) {
 	for _, n := range s.SortClause {
-		t.sorted(n.GetSortBy().GetNode(), out, sc, true)
+		t.sorted(n.GetSortBy().GetNode(), out, sc, true, true)
 	}
 	for _, n := range []*pg.Node{s.LimitCount, s.LimitOffset} {
 		t.tells(t.expr(n, sc))
@@ -115,17 +113,23 @@ func (t *tracer) group(n *pg.Node, out *rel, sc *scope) {
 		}
 		return
 	}
-	t.sorted(n, out, sc, false)
+	t.sorted(n, out, sc, false, false)
 }
 
 // sorted traces what rows are sorted or grouped by: an ordinal of the answer,
 // one of its names, or an expression. ORDER BY takes a name for one of the
-// answer first, GROUP BY for one of the tables.
-func (t *tracer) sorted(n *pg.Node, out *rel, sc *scope, names bool) {
+// answer first, GROUP BY for one of the tables. Sorting tells of the values;
+// grouping tells only which of them are the same, as a mask may.
+func (t *tracer) sorted(n *pg.Node, out *rel, sc *scope, names, tells bool) {
+	tell := func(v value) {
+		if tells {
+			t.tells(v)
+		}
+	}
 	if c := n.GetAConst(); c != nil {
 		if i, ok := c.Val.(*pg.A_Const_Ival); ok {
 			t.constants = true
-			t.tells(out.position(int(i.Ival.Ival) - 1))
+			tell(out.position(int(i.Ival.Ival) - 1))
 		}
 		return
 	}
@@ -137,13 +141,13 @@ func (t *tracer) sorted(n *pg.Node, out *rel, sc *scope, names bool) {
 		}
 		if len(out.at(name[0])) > 0 && names {
 			v, _, certain := out.find(name[0])
-			t.tells(v)
+			tell(v)
 			if certain {
 				return
 			}
 		}
 	}
-	t.tells(t.expr(n, sc))
+	tell(t.expr(n, sc))
 }
 
 // targets traces a target list or RETURNING and returns its columns.
