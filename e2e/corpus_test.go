@@ -48,20 +48,21 @@ policies:
 type row struct{ protocol, class, want, statement string }
 
 func corpus(t *testing.T) []row {
-	path := os.Getenv("CUSTOS_CORPUS")
-	if path == "" {
-		path = "testdata/corpus.tsv"
+	paths := []string{"testdata/corpus.tsv", "testdata/more.tsv"}
+	if path := os.Getenv("CUSTOS_CORPUS"); path != "" {
+		paths = []string{path}
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	var rows []row
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		line := lines.Text()
-		if fields := strings.SplitN(line, "\t", 4); len(fields) == 4 && !strings.HasPrefix(line, "#") && (fields[0] == "pg" || fields[0] == "pg-ext") {
-			rows = append(rows, row{fields[0], fields[1], fields[2], unescape(fields[3])})
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			line = strings.TrimSuffix(line, "\n")
+			if fields := strings.SplitN(line, "\t", 4); len(fields) == 4 && !strings.HasPrefix(line, "#") && (fields[0] == "pg" || fields[0] == "pg-ext") {
+				rows = append(rows, row{fields[0], fields[1], fields[2], unescape(fields[3])})
+			}
 		}
 	}
 	if len(rows) < 100 {

@@ -176,6 +176,21 @@ func (c *Catalog) Column(oid uint32, number int16) (names []string, tags []strin
 	return names, tags, !opaque
 }
 
+// Plain reports whether a relation's column holds what the stored columns hold
+// that it shows, unchanged: not one that a view computes.
+func (c *Catalog) Plain(oid uint32, number int16) bool {
+	r := c.Relation(oid)
+	if r == nil {
+		return false
+	}
+	if r.Kind != 'v' && r.Kind != 'm' {
+		return true
+	}
+	i := slices.IndexFunc(r.Columns, func(col Column) bool { return col.Number == number })
+	v := c.view(r)
+	return i >= 0 && v != nil && v.results[i].Plain
+}
+
 // shown returns what the i-th column of r shows, where viewOf traces views, and
 // whether it shows that as it is.
 func (c *Catalog) shown(r *Relation, i int, viewOf func(*Relation) *view) (names []string, opaque, plain bool) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"math"
 
 	"github.com/custos-gateway/custos/mask"
@@ -60,13 +61,16 @@ func (w *work) newCopyPlan(body []byte) *copyPlan {
 	return p
 }
 
+// hexSign begins a bytea in the text format.
+var hexSign = []byte(`\x`)
+
 // data returns a CopyData message as the caller may see it; nil: as it is.
 func (p *copyPlan) data(body []byte) (instead []byte, masked int) {
 	out, at := begin(nil, 'd')
 	switch {
 	case p.binary:
 		out, masked = p.binaryRow(out, body)
-	case p.any:
+	case p.any || p.veil.masker != nil && bytes.Contains(body, hexSign):
 		out, masked = p.textRow(out, body)
 	case p.veil.masker != nil:
 		out, masked = p.veil.masker.Append(out, body)
@@ -147,6 +151,9 @@ func (p *copyPlan) textRow(out, body []byte) ([]byte, int) {
 				break
 			}
 			out = p.form.Append(out, mask.Value(nil, p.form.Value(raw), p.ways[i].way, p.names[i], p.veil.key))
+		case p.veil.masker != nil && p.bytes(p.form.Value(raw)):
+			masked++
+			out = append(out, p.form.Null...)
 		case p.veil.masker != nil:
 			shown, n := p.veil.masker.Append(out, raw)
 			if n == 0 {
@@ -161,4 +168,15 @@ func (p *copyPlan) textRow(out, body []byte) ([]byte, int) {
 		out = append(out, '\n')
 	}
 	return out, masked
+}
+
+// bytes reports a bytea, in the text format, that holds what is looked for.
+func (p *copyPlan) bytes(value []byte) bool {
+	digits, found := bytes.CutPrefix(value, hexSign)
+	if !found {
+		return false
+	}
+	b := make([]byte, hex.DecodedLen(len(digits)))
+	_, err := hex.Decode(b, digits)
+	return err == nil && p.veil.masker.Any(b)
 }

@@ -71,14 +71,21 @@ func newPlan(v *veil, columns []described, results []sql.Result, known bool, c *
 		}
 		switch {
 		case exact:
+			plain := c.Plain(d.table, d.number)
 			for _, name := range names {
-				if at := v.column(name, tags); at.is {
+				switch at := v.column(name, tags); {
+				case at.is && plain:
 					h.add(at.way)
+				case at.is:
+					h.add(derived(at.way))
 				}
 			}
 		case known && !results[i].Opaque:
 			for _, name := range results[i].Sources {
-				if at := v.column(name, c.Tags(name)); at.is {
+				switch at := v.column(name, c.Tags(name)); {
+				case at.is && results[i].Plain:
+					h.add(at.way)
+				case at.is:
 					h.add(derived(at.way))
 				}
 			}
