@@ -45,6 +45,9 @@ type Facts struct {
 	Changed []string
 	// Copied are the columns whose values it writes into other columns.
 	Copied []string
+	// Tags are those that the target's own catalogue gives to columns among
+	// these, by column.
+	Tags map[string][]string
 	// Fingerprint is the same for operations that differ in constants only.
 	Fingerprint string
 	// Unknown says, in words, what could not be known; empty: nothing.

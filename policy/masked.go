@@ -21,7 +21,7 @@ func hidden(masks []custos.Mask, q *question) *maskedFacts {
 	of := func(columns []string) []string {
 		var out []string
 		for _, column := range columns {
-			if slices.ContainsFunc(masks, func(m custos.Mask) bool { return hides(&m, column, q.connection.Tags) }) {
+			if slices.ContainsFunc(masks, func(m custos.Mask) bool { return hides(&m, column, q.connection.Tags, q.facts.Tags[column]) }) {
 				out = append(out, column)
 			}
 		}
@@ -30,8 +30,12 @@ func hidden(masks []custos.Mask, q *question) *maskedFacts {
 	return &maskedFacts{of(q.facts.Columns), of(q.facts.Predicates), of(q.facts.Copied)}
 }
 
-// hides reports whether m hides a stored column, by its name or by a tag.
-func hides(m *custos.Mask, column string, tags []custos.ColumnTag) bool {
+// hides reports whether m hides a stored column, by its name or by a tag: one
+// that the connection gives it, or one of its own.
+func hides(m *custos.Mask, column string, tags []custos.ColumnTag, own []string) bool {
+	if slices.ContainsFunc(own, func(tag string) bool { return slices.Contains(m.Tags, tag) }) {
+		return true
+	}
 	matches := func(pattern string) bool { return custos.MatchColumn(pattern, column) }
 	if slices.ContainsFunc(m.Columns, matches) {
 		return true

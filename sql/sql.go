@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -177,6 +178,14 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 		s := Statement{Verbs: w.verbs, Objects: w.objects, Writes: w.commands || w.calls || len(w.verbs) == 0, Facts: custos.Facts{
 			Effects: w.effects, Columns: traced.columns, Predicates: traced.predicates, Changed: traced.changed, Copied: traced.copied, Unknown: traced.unknown,
 		}}
+		for _, column := range slices.Concat(traced.columns, traced.predicates, traced.changed, traced.copied) {
+			if tags := c.Tags(column); len(tags) > 0 {
+				if s.Facts.Tags == nil {
+					s.Facts.Tags = map[string][]string{}
+				}
+				s.Facts.Tags[column] = tags
+			}
+		}
 		if traced.known {
 			s.Results = append([]Result{}, traced.results...)
 		}
@@ -198,7 +207,12 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 	all := func(of func(*Statement) []string) []string { return union(t.Statements, of) }
 	t.Verbs = all(func(s *Statement) []string { return s.Verbs })
 	t.Objects = all(func(s *Statement) []string { return s.Objects })
+	tags := map[string][]string{}
+	for i := range t.Statements {
+		maps.Copy(tags, t.Statements[i].Facts.Tags)
+	}
 	t.Facts = custos.Facts{
+		Tags:       tags,
 		Effects:    all(func(s *Statement) []string { return s.Facts.Effects }),
 		Columns:    all(func(s *Statement) []string { return s.Facts.Columns }),
 		Predicates: all(func(s *Statement) []string { return s.Facts.Predicates }),

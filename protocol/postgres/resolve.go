@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"maps"
 	"slices"
 
 	custos "github.com/custos-gateway/custos"
@@ -85,6 +86,11 @@ func merge(f, other *custos.Facts) {
 	f.Copied = add(f.Copied, other.Copied)
 	f.Unknown = add(f.Unknown, other.Unknown)
 	f.Fingerprint += other.Fingerprint
+	if len(other.Tags) > 0 {
+		tags := maps.Clone(other.Tags)
+		maps.Copy(tags, f.Tags)
+		f.Tags = tags
+	}
 }
 
 // add returns list with what it lacks of more.
