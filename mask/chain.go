@@ -4,6 +4,8 @@ const (
 	// maxGroups and maxDigits bound a chain: no value has more.
 	maxGroups = 10
 	maxDigits = 20
+	// maxWide is how far a group goes on with what isn't ASCII.
+	maxWide = 128
 )
 
 // group is digits that stand together.
@@ -60,7 +62,7 @@ func (s *numeral) parseGroup(g *group) int {
 	for i < len(b) {
 		d, width := b[i]-'0', 1
 		if d > 9 {
-			if b[i] < 0x80 {
+			if b[i] < 0x80 || i-g.start > maxWide {
 				break
 			}
 			d, width = beyond(b, i)

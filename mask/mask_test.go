@@ -358,6 +358,8 @@ func TestAnything(t *testing.T) {
 	for _, s := range labelled(7, 2) {
 		parts = append(parts, s.text)
 	}
+	// A length's digit may be next to one of another width.
+	check(t, m, []byte("\x00\x00\x000\uff11+17;+1 302-964-9032"))
 	rapid.Check(t, func(rt *rapid.T) {
 		check(t, m, []byte(strings.Join(rapid.SliceOfN(rapid.SampledFrom(parts), 0, 40).Draw(rt, "parts"), "")))
 	})

@@ -149,8 +149,8 @@ func (s *scanner) ipv6End(start, end int) int {
 		return to
 	}
 	// The last byte may be the next message's type.
-	if s.framed && to == end && to < len(b) && b[to] == 0 && isIPv6(b[start:to-1]) {
-		return to - 1
+	if s.framed && to == end && end > start && end < len(b) && b[end] == 0 && b[end-1] != ':' {
+		return s.ipv6End(start, end-1)
 	}
 	return 0
 }

@@ -44,17 +44,25 @@ func (s *scanner) number(i int) (Span, int, bool) {
 			return hit, hit.End, true
 		}
 	}
-	// The first digits may be the last bytes of a length.
+	if !s.framed {
+		return Span{}, max(e, end), false
+	}
+	// The first digits may be the last bytes of a length. What is behind them
+	// is looked at again by itself: without them, it may be read otherwise.
 	first := &n.c.groups[0]
-	for from, ok := s.reframe(i, i); ok && from < first.end && b[i] < 0x80; from, ok = s.reframe(i, from) {
-		first.off += from - first.start
-		first.n -= from - first.start
-		first.start = from
+	for from, ok := s.reframe(i, i); ok && from < first.end; from, ok = s.reframe(i, from) {
+		for ; first.start < from; first.start++ {
+			if is[b[first.start]]&isDigit == 0 {
+				return Span{}, e, false
+			}
+			first.off++
+			first.n--
+		}
 		if hit, ok := n.groupAt(0); ok {
 			return hit, hit.End, true
 		}
 	}
-	return Span{}, max(e, end), false
+	return Span{}, e, false
 }
 
 // timestamp returns the end of the date, with or without a time, at i, or 0.
@@ -92,11 +100,11 @@ func (s *scanner) plausible(i, e int) bool {
 			if s.prefixed(i) {
 				return true
 			}
-			if !s.left(i) {
+			if _, ok := s.reframe(i, i); !ok && !s.left(i) {
 				return false
 			}
-		case c == '+':
-			return b[i] != '0'
+		case c == '+' && (b[i] != '0' || s.framed):
+			return true
 		case c == ' ' && (n == 2 || n == 6) && i-3 >= s.floor && is[b[i-2]]&isUpper != 0:
 			return true
 		}
