@@ -16,7 +16,10 @@ const million = 1_000_000
 type answer struct {
 	name string
 	ask  func(context.Context, *pgconn.PgConn) (rows int64, err error)
-	took map[string][]time.Duration // by path, one a round
+	// connection is custos's connection to the same database that is asked,
+	// where it is another than the others'.
+	connection string
+	took       map[string][]time.Duration // by path, one a round
 }
 
 // ratios are how fast an answer came by a path, over direct, by round.
@@ -34,7 +37,15 @@ func copyOut(ctx context.Context, c *pgconn.PgConn) (int64, error) {
 }
 
 func selectAll(ctx context.Context, c *pgconn.PgConn) (int64, error) {
-	r := c.ExecParams(ctx, "SELECT * FROM pgbench_accounts", nil, nil, nil, nil)
+	return all(ctx, c, "SELECT * FROM pgbench_accounts")
+}
+
+func selectPeople(ctx context.Context, c *pgconn.PgConn) (int64, error) {
+	return all(ctx, c, "SELECT * FROM people")
+}
+
+func all(ctx context.Context, c *pgconn.PgConn, sql string) (int64, error) {
+	r := c.ExecParams(ctx, sql, nil, nil, nil, nil)
 	var n int64
 	for r.NextRow() {
 		n++
@@ -45,7 +56,14 @@ func selectAll(ctx context.Context, c *pgconn.PgConn) (int64, error) {
 
 // rows asks for 1M rows by every path, and drops them as they come.
 func (b *bench) rows(ctx context.Context, w *world) error {
-	b.out.answers = []*answer{{"1M rows by SELECT", selectAll, map[string][]time.Duration{}}, {"1M rows by COPY", copyOut, map[string][]time.Duration{}}}
+	b.out.answers = []*answer{
+		{name: "1M rows by SELECT", ask: selectAll}, {name: "1M rows by COPY", ask: copyOut},
+		{name: "1M rows, two columns masked", ask: selectPeople, connection: maskedConnection},
+		{name: "1M rows, all values looked through", ask: selectPeople, connection: scannedConnection},
+	}
+	for _, a := range b.out.answers {
+		a.took = map[string][]time.Duration{}
+	}
 	for range b.sweeps {
 		for _, a := range b.out.answers {
 			for _, p := range w.paths {
@@ -63,7 +81,11 @@ func (b *bench) rows(ctx context.Context, w *world) error {
 func (a *answer) time(ctx context.Context, p *path) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	c, err := p.connect(ctx)
+	to := *p
+	if a.connection != "" && p.name == "custos" {
+		to.connection = a.connection
+	}
+	c, err := to.connect(ctx)
 	if err != nil {
 		return 0, err
 	}

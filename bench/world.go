@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,13 +39,14 @@ const startTimeout = 30 * time.Second
 // path is one way to the target.
 type path struct {
 	name, address, user, password string
+	connection                    string    // "": the database's name
 	cmd                           *exec.Cmd // what stands in the way; nil: nothing
 }
 
 // dsn is how pgx connects by this path.
 func (p *path) dsn() string {
 	host, port, _ := net.SplitHostPort(p.address)
-	return fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable", host, port, p.user, p.password, database)
+	return fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable", host, port, p.user, p.password, cmp.Or(p.connection, database))
 }
 
 // args and environ are how psql and pgbench do. A token is never an argument.
@@ -159,8 +161,26 @@ func (w *world) fill(ctx context.Context, direct *path, tables bool) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fill the target: %w\n%s", err, out)
 	}
+	psql := exec.CommandContext(ctx, filepath.Join(w.target.Bin, "psql"), append(direct.args(), "-q", "-v", "ON_ERROR_STOP=1", "-c", people, database)...)
+	psql.Env = direct.environ()
+	if out, err := psql.CombinedOutput(); err != nil {
+		return fmt.Errorf("fill the target: %w\n%s", err, out)
+	}
 	return nil
 }
+
+// people is a table of 1M rows of about 100 bytes with an e-mail address in
+// each.
+const people = `CREATE TABLE people AS SELECT i AS id, 'Person number ' || i AS name, 'person' || i || '@mail.example' AS email,
+  lpad((i % 899 + 100)::text, 3, '0') || '-45-' || lpad((i % 9999)::text, 4, '0') AS ssn, 'a note of some length on what was said' AS note, now() AS at
+  FROM generate_series(1, 1000000) i`
+
+// The connections of custos that hide something of it: columns, and what is
+// found in values.
+const (
+	maskedConnection  = "masked"
+	scannedConnection = "scanned"
+)
 
 func (w *world) file(name, content string) (string, error) {
 	path := filepath.Join(w.dir, name)
@@ -272,7 +292,7 @@ log_disconnections = 0
 			return nil, err
 		}
 	}
-	return &path{"pgbouncer", address, w.target.User, "none", cmd}, w.run(ctx, cmd, address)
+	return &path{name: "pgbouncer", address: address, user: w.target.User, password: "none", cmd: cmd}, w.run(ctx, cmd, address)
 }
 
 // lend gives a file to the user postgres, and returns how to run as that user.
@@ -321,7 +341,29 @@ listen postgres
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, bin, "-db", "-f", cfg)
-	return &path{"haproxy", address, w.target.User, w.target.Password, cmd}, w.run(ctx, cmd, address)
+	return &path{name: "haproxy", address: address, user: w.target.User, password: w.target.Password, cmd: cmd}, w.run(ctx, cmd, address)
+}
+
+// masks is the policy of the connections that hide something.
+const masks = `policies:
+  - rule: hide-columns
+    connections: {name: masked}
+    mask: [{columns: ["*.people.email"], with: partial}, {columns: ["*.people.ssn"], with: redact}]
+  - rule: hide-values
+    connections: {name: scanned}
+    mask: [{detect: [credit_card, iban, us_ssn, secret], with: redact}]
+`
+
+// connection is one more connection of custos to the database.
+func (w *world) connection(name string) string {
+	return fmt.Sprintf(`  - name: %s
+    protocol: postgres
+    address: %s
+    database: %s
+    tls: disable
+    credential: {username: %s, password: {file: target.password}}
+    access: [{groups: [dba]}]
+`, name, w.target.Address, database, w.target.User)
 }
 
 // custos starts an identity provider, and the gateway with one connection.
@@ -352,13 +394,14 @@ connections:
     tls: disable
     credential: {username: %s, password: {file: target.password}}
     access: [{groups: [dba]}]
-limits: {sessions: %d, sessions_per_caller: 0, pre_auth_timeout: 60s, free_space: {sessions: 1GiB, operations: 512MiB}}
-`, address, provider.URL, oidctest.Audience, database, w.target.Address, w.target.User, o.sessions+50))
+%s%slimits: {sessions: %d, sessions_per_caller: 0, pre_auth_timeout: 60s, free_space: {sessions: 1GiB, operations: 512MiB}}
+`, address, provider.URL, oidctest.Audience, database, w.target.Address, w.target.User,
+		w.connection(maskedConnection)+w.connection(scannedConnection), masks, o.sessions+50))
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, bin, "serve", "--config", config, "--log-level", "warn")
 	cmd.Env = append(os.Environ(), o.environ...)
 	token := provider.Mint("ana", oidctest.Lifetime(24*time.Hour))
-	return &path{"custos", address, "any", token, cmd}, w.run(ctx, cmd, address)
+	return &path{name: "custos", address: address, user: "any", password: token, cmd: cmd}, w.run(ctx, cmd, address)
 }

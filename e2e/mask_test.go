@@ -105,7 +105,7 @@ func (s *site) ask(t *testing.T, mode pgx.QueryExecMode) {
 		"SELECT to_jsonb(p) FROM people p", "SELECT * FROM contacts", "SELECT * FROM mirrored", "SELECT email FROM saved", "SELECT free, data, blob, number, amount FROM people",
 		"SELECT name AS secret_name, 'HIDDEN' || 'X' AS secret FROM people", "SELECT max(email), min(ssn) FROM people", "SELECT reverse(email) FROM people",
 		"WITH x AS (SELECT email FROM people) SELECT * FROM x", "SELECT * FROM people p1 JOIN people p2 USING (id)", "SELECT DISTINCT ON (id) email FROM people",
-		"SELECT email FROM people UNION SELECT ssn FROM people", "SELECT unnest(tags) FROM people", "SELECT x FROM people, jsonb_each_text(doc) x",
+		"SELECT email FROM people UNION SELECT ssn FROM people", "SELECT unnest(tags) FROM people", "SELECT ARRAY['visible', '4111111111111111', 'hidden1@mail.example']", "SELECT ROW(1, 'hidden1@mail.example')", "SELECT x FROM people, jsonb_each_text(doc) x",
 		"SELECT email::int FROM people", "SELECT 1 / (CASE WHEN email LIKE 'h%' THEN 0 ELSE 1 END) FROM people",
 		"INSERT INTO people (id, email, ssn) VALUES (100, 'hidden1@mail.example', '987-65-0001')", "INSERT INTO people (id, ssn) VALUES (101, '987-65-000')",
 		"UPDATE people SET name = 'x' WHERE id = 1 RETURNING email, ssn", "SELECT loud(email) FROM people", "SELECT loud('call hidden1@mail.example')",

@@ -96,7 +96,7 @@ func newPlan(v *veil, columns []described, results []sql.Result, known bool, c *
 		pc := planned{hidden: h, described: d, scan: v.masker != nil && scanned(d.typ)}
 		p.whole = p.whole || h.is
 		p.scan = p.scan || pc.scan
-		p.deep = p.deep || pc.scan && (d.typ == pgtype.ByteaOID || d.binary && (d.typ == pgtype.Int8OID || d.typ == pgtype.NumericOID))
+		p.deep = p.deep || pc.scan && !d.textual() && !d.json() && (d.binary || d.typ == pgtype.ByteaOID)
 		p.columns[i] = pc
 	}
 	if !p.whole && !p.scan {
@@ -228,6 +228,10 @@ func (p *plan) look(dst []byte, d *described, value []byte) (out []byte, masked 
 		return dst, 0, false
 	}
 	start := len(dst)
+	if d.binary && !d.textual() && !d.json() && m.Any(value) {
+		// Such as an array, with lengths between its values.
+		return dst, 1, true
+	}
 	out, masked = m.Append(dst, value)
 	switch {
 	case masked == 0 || d.textual():
