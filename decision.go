@@ -101,6 +101,8 @@ type Refusal struct {
 	Session  SessionID
 	Entry    uint64
 	Recorded bool
+	// Approval names the approval that it waits for, or was denied; "": none.
+	Approval string
 	// Retry reports that the same operation may succeed later.
 	Retry bool
 }

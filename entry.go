@@ -46,6 +46,10 @@ const (
 	EntrySubmitted EntryKind = "operation.submitted" // the intent, durable before a byte is forwarded
 	EntryInput     EntryKind = "operation.input"     // more of its input, durable before it is forwarded
 	EntrySettled   EntryKind = "operation.settled"   // the outcome
+	EntryAsked     EntryKind = "approval.requested"  // people are asked about a held operation, or about access
+	EntryAnswered  EntryKind = "approval.answered"   // one of them answered
+	EntryEnded     EntryKind = "approval.ended"      // it expired or was withdrawn
+	EntryReleased  EntryKind = "operation.released"  // a held operation is let through, durable before a byte is forwarded
 	EntryReceived  EntryKind = "session.received"    // the target sent something unasked
 	EntryClosed    EntryKind = "session.closed"
 	EntryErased    EntryKind = "recording.erased" // a session's key was destroyed
@@ -64,7 +68,11 @@ type Entry struct {
 	Input   *Input     `json:"input,omitempty"`
 	Settled *Settled   `json:"settled,omitempty"`
 	Closed  *Closed    `json:"closed,omitempty"`
-	Note    *Note      `json:"note,omitempty"`
+	// Approval is all of one that is requested; of one that is answered or
+	// ended, its id, its state from then on, and the answer.
+	Approval *Approval `json:"approval,omitempty"`
+	Released *Released `json:"released,omitempty"`
+	Note     *Note     `json:"note,omitempty"`
 	// Attachment cites the bytes stored beside the leaf: sealed with the
 	// session's key where a session is named, else in the clear.
 	Attachment *Digest `json:"attachment,omitempty"`
@@ -140,6 +148,12 @@ type Settled struct {
 	Recording *Digest `json:"recording,omitempty"`
 }
 
+// Released says by which approval a held operation was let through.
+type Released struct {
+	Operation uint64 `json:"operation"` // the entry of its intent
+	Approval  string `json:"approval"`
+}
+
 // Closed says how a session ended.
 type Closed struct {
 	Reason     string `json:"reason"`
@@ -189,6 +203,8 @@ func (e *Entry) AppendJSON(dst []byte) []byte {
 	}
 	dst = appendRare(dst, "opened", e.Opened, e.Opened != nil)
 	dst = appendRare(dst, "closed", e.Closed, e.Closed != nil)
+	dst = appendRare(dst, "approval", e.Approval, e.Approval != nil)
+	dst = appendRare(dst, "released", e.Released, e.Released != nil)
 	dst = appendRare(dst, "note", e.Note, e.Note != nil)
 	dst = appendDigest(dst, "attachment", e.Attachment)
 	return append(dst, '}')

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/approval"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/ledger"
@@ -47,6 +48,10 @@ type Config struct {
 	// Tiles is the ledger's folder.
 	Tiles    fs.FS
 	Sessions Sessions
+	// Approvals are those that lie on the desk.
+	Approvals *approval.Desk
+	// Enter decides whether a caller may open a session on a connection.
+	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Roles are the roles in force.
 	Roles func() config.Roles
 	// Renderers turn recorded answers into events, by protocol.
@@ -69,7 +74,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -89,6 +94,11 @@ func New(c Config) (http.Handler, error) {
 		"GET /api/v1/sessions/{id}/replay":                    s.replay,
 		"GET /api/v1/sessions/{id}/tail":                      limited(maxTails, s.tail),
 		"POST /api/v1/sessions/{id}/stop":                     s.stop,
+		"GET /api/v1/approvals":                               s.listApprovals,
+		"POST /api/v1/approvals":                              s.requestAccess,
+		"GET /api/v1/approvals/{id}":                          limited(maxWaits, s.showApproval),
+		"POST /api/v1/approvals/{id}/approve":                 s.answerApproval(true),
+		"POST /api/v1/approvals/{id}/deny":                    s.answerApproval(false),
 		"GET /api/v1/search":                                  s.search,
 		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,
@@ -130,6 +140,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 // comes, an export takes room on the gateway's disk.
 const (
 	maxTails   = 100
+	maxWaits   = 1000 // questions that wait for an answer
 	maxExports = 2
 )
 

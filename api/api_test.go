@@ -17,6 +17,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
+	"github.com/custos-gateway/custos/approval"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
@@ -64,6 +65,7 @@ type gateway struct {
 	server  *httptest.Server
 	index   *store.Index
 	indexer *export.Indexer
+	desk    *approval.Desk
 	stopped stopped
 	log     *bytes.Buffer
 }
@@ -95,9 +97,19 @@ func newGateway(t *testing.T) *gateway {
 	done := make(chan error, 1)
 	go func() { done <- g.indexer.Run(ctx) }()
 	bundles := &export.Evidence{Ledger: g.Ledger, Recordings: g.Recordings, Tiles: g.tiles(), PublicKey: g.PublicKey, TempDir: t.TempDir(), Now: g.Now}
+	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Roles:     func() config.Roles { return config.Roles{Admin: []string{"platform"}, Auditor: []string{"audit"}} },
+		Approvals: g.desk,
+		Enter: func(p *custos.Principal, connection string) custos.Decision {
+			if connection != "orders" {
+				return custos.Decision{Rule: "access", Reason: "no"}
+			}
+			return custos.Decision{Effect: custos.Allow}
+		},
+		Roles: func() config.Roles {
+			return config.Roles{Reviewer: []string{"reviewers"}, Admin: []string{"platform"}, Auditor: []string{"audit"}}
+		},
 		Renderers: map[string]custos.Renderer{"postgres": renderText},
 		Evidence: func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error {
 			return bundles.Write(ctx, w, export.Selection{By: by, Sessions: sessions, Sealed: sealed})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,11 +34,16 @@ const maxAnswer = 64 << 20
 
 // do makes a request whose answer is good; the caller closes its body.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	return c.send(ctx, method, path, query, nil)
+}
+
+// send makes a request with a body.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
 	u := strings.TrimSuffix(c.URL, "/") + path
 	if len(query) > 0 {
 		u += "?" + query.Encode()
 	}
-	r, err := http.NewRequestWithContext(ctx, method, u, nil)
+	r, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask gateway: %w", err)
 	}
@@ -63,6 +69,23 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, v any) error {
 	resp, err := c.do(ctx, http.MethodGet, path, query)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+		return fmt.Errorf("read gateway's answer: %w", err)
+	}
+	return nil
+}
+
+// post sends a value and reads another.
+func (c *Client) post(ctx context.Context, path string, body, v any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("ask gateway: %w", err)
+	}
+	resp, err := c.send(ctx, http.MethodPost, path, nil, bytes.NewReader(b))
 	if err != nil {
 		return err
 	}

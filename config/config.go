@@ -33,6 +33,8 @@ type Config struct {
 	// The rules by which operations are judged. Absent: what access admits may
 	// do anything.
 	Policies []PolicyItem `yaml:"policies"`
+	// How people are asked about held operations.
+	Approvals Approvals `yaml:"approvals"`
 	// Bounds on what callers may take of the gateway.
 	Limits Limits `yaml:"limits"`
 	// The tamper-evident log.
@@ -190,6 +192,28 @@ type Secret struct {
 type Access struct {
 	// Admits a caller who is in any of these groups.
 	Groups []string `yaml:"groups" jsonschema:"required"`
+}
+
+// Approvals says how people are asked about held operations.
+type Approvals struct {
+	// How long an operation waits on the wire, by kind of caller; then it fails,
+	// and goes through when it is run again once it is approved.
+	Hold Hold `yaml:"hold"`
+	// How long an approval can be answered, and used after, where the rule says
+	// nothing.
+	Life Duration `yaml:"life" jsonschema:"default=1h"`
+}
+
+// Hold is how long an operation waits for people.
+type Hold struct {
+	// For a person.
+	Person Duration `yaml:"person" jsonschema:"default=15m"`
+	// For a skill or another AI agent: less than its tools wait for an answer.
+	Skill Duration `yaml:"skill" jsonschema:"default=60s"`
+	// For a CI job.
+	CI Duration `yaml:"ci" jsonschema:"default=10m"`
+	// For another workload.
+	Workload Duration `yaml:"workload" jsonschema:"default=60s"`
 }
 
 // Limits bounds what callers may take of the gateway.

@@ -60,6 +60,8 @@ func TestLoad(t *testing.T) {
 			{Rule: "hide-customers", Callers: Callers{Kinds: []string{"skill", "ci"}}, Mode: "enforce", Mask: []Mask{
 				{Columns: []string{"*.customers.email"}, With: "partial"}, {Tags: []string{"pii"}, With: "null"}, {Detect: []string{"iban"}, With: "redact"}}},
 		},
+		Approvals: Approvals{Life: Duration(time.Hour), Hold: Hold{Person: Duration(15 * time.Minute), Skill: Duration(time.Minute),
+			CI: Duration(10 * time.Minute), Workload: Duration(time.Minute)}},
 		Limits: Limits{Sessions: 10000, SessionsPerCaller: 200, PreAuthTimeout: Duration(10 * time.Second),
 			IdleTimeout: Duration(12 * time.Hour), FreeSpace: FreeSpace{Sessions: Space{percent: 10}, Operations: Space{bytes: 2 << 30}}},
 		Ledger: Ledger{Origin: "custos.example.com/ledger", Heartbeat: Duration(time.Hour)},

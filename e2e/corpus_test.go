@@ -33,6 +33,7 @@ const prod = `  - name: app
     labels: {env: prod}
     credential: {username: USER, password: {file: orders.password}}
     access: [{groups: [skills, dba]}]
+approvals: {hold: {skill: 0s}}
 policies:
   - include: builtin/safe-defaults
     connections: {env: prod}

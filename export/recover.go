@@ -21,7 +21,8 @@ type Recovered struct {
 type lost struct {
 	opened     uint64
 	operations int64
-	unsettled  map[uint64]struct{}
+	// unsettled has the state of each operation without an outcome.
+	unsettled map[uint64]custos.State
 }
 
 // reasonInterrupted is why such a session ended.
@@ -34,9 +35,21 @@ const reasonInterrupted = "interrupted: the gateway ended without closing it"
 //
 // A crash in it leaves some of that undone, and the next Recover does it: it
 // goes by what the ledger says, and the ledger says what was done.
-func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time) (*Recovered, error) {
+//
+// each, if it is not nil, is given every entry, as it is gone through.
+func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time, each func(*custos.Entry)) (*Recovered, error) {
 	open := map[custos.SessionID]*lost{}
-	if err := log.Scan(0, log.Size(), func(index uint64, leaf, _ []byte) error { return track(open, index, leaf) }); err != nil {
+	if err := log.Scan(0, log.Size(), func(index uint64, leaf, _ []byte) error {
+		e, err := custos.ParseEntry(leaf)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+		if each != nil {
+			each(e)
+		}
+		track(open, index, e)
+		return nil
+	}); err != nil {
 		return nil, fmt.Errorf("recover sessions: %w", err)
 	}
 	found := new(Recovered)
@@ -53,7 +66,7 @@ func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time)
 	for _, id := range ids {
 		s := open[id]
 		for _, index := range slices.Sorted(maps.Keys(s.unsettled)) {
-			settled := &custos.Settled{Operation: index, State: custos.StateInterrupted}
+			settled := &custos.Settled{Operation: index, State: s.unsettled[index]}
 			kept, err := recordings.Salvage(id, index)
 			if err != nil {
 				return nil, fmt.Errorf("recover sessions: keep what there is of the answer to entry %d: %w", index, err)
@@ -81,25 +94,25 @@ func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time)
 }
 
 // track keeps the account of who is open.
-func track(open map[custos.SessionID]*lost, index uint64, leaf []byte) error {
-	e, err := custos.ParseEntry(leaf)
-	if err != nil {
-		return fmt.Errorf("entry %d: %w", index, err)
-	}
+func track(open map[custos.SessionID]*lost, index uint64, e *custos.Entry) {
 	s := open[e.Session]
 	switch {
 	case e.Kind == custos.EntryOpened:
-		open[e.Session] = &lost{opened: index, unsettled: map[uint64]struct{}{}}
+		open[e.Session] = &lost{opened: index, unsettled: map[uint64]custos.State{}}
 	case s == nil:
 	case e.Kind == custos.EntryClosed:
 		delete(open, e.Session)
 	case e.Kind == custos.EntrySubmitted && e.Submit != nil:
 		s.operations++
-		if e.Submit.Effect == custos.Allow.String() {
-			s.unsettled[index] = struct{}{}
+		switch e.Submit.Effect {
+		case custos.Allow.String():
+			s.unsettled[index] = custos.StateInterrupted
+		case custos.Approve.String():
+			s.unsettled[index] = custos.StateNotSent // held, until it is released
 		}
+	case e.Kind == custos.EntryReleased && e.Released != nil:
+		s.unsettled[e.Released.Operation] = custos.StateInterrupted
 	case e.Kind == custos.EntrySettled && e.Settled != nil:
 		delete(s.unsettled, e.Settled.Operation)
 	}
-	return nil
 }

@@ -39,7 +39,7 @@ func TestRecoverClosesWhatWasLeftOpen(t *testing.T) {
 	h.Open()
 	before := h.Ledger.Size()
 
-	found, err := export.Recover(h.Ledger, h.Recordings, h.Now)
+	found, err := export.Recover(h.Ledger, h.Recordings, h.Now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestRecoverClosesWhatWasLeftOpen(t *testing.T) {
 			t.Error("a refused operation got an outcome")
 		}
 	}
-	again, err := export.Recover(h.Ledger, h.Recordings, h.Now)
+	again, err := export.Recover(h.Ledger, h.Recordings, h.Now, nil)
 	if err != nil || again.Sessions != 0 || h.Ledger.Size() != before+5 {
 		t.Errorf("the second time it found %+v, %v", again, err)
 	}
@@ -97,7 +97,7 @@ func TestRecoverGoesOnAfterACrash(t *testing.T) {
 		for i := range left[:stop] {
 			h.Keep(&left[i], nil)
 		}
-		if _, err := export.Recover(h.Ledger, h.Recordings, h.Now); err != nil {
+		if _, err := export.Recover(h.Ledger, h.Recordings, h.Now, nil); err != nil {
 			t.Fatal(err)
 		}
 		settled, closed := map[uint64]int{}, 0

@@ -112,7 +112,8 @@ func (t *Target) close() {
 	}
 }
 
-// Config is what a Gate is made of. Every field but the limits is required.
+// Config is what a Gate is made of. Every field but the limits and Approver is
+// required.
 type Config struct {
 	Ledger     Ledger
 	Recorder   Recorder
@@ -122,11 +123,16 @@ type Config struct {
 	Dialer     Dialer
 	Directory  Directory
 	Space      Space
-	Logger     *slog.Logger
-	Now        func() time.Time
+	// Approver asks people about what policy holds; nil: what is held is
+	// refused.
+	Approver Approver
+	Logger   *slog.Logger
+	Now      func() time.Time
 
 	// Sessions and SessionsPerCaller bound what is open at once; 0: no bound.
 	Sessions, SessionsPerCaller int
+	// Hold is how long an operation waits for people, by kind of caller.
+	Hold map[custos.Kind]time.Duration
 	// TokenGrace is how long a session outlives its token.
 	TokenGrace time.Duration
 	// LoginTimeout bounds dialling and logging in to a target.

@@ -138,6 +138,13 @@ type Request struct {
 	// Refused is the protocol's own refusal, of what it lets through for
 	// nobody. It goes on record as a refusal of policy's does.
 	Refused *custos.Decision
+	// Defines reports that it runs nothing yet: what it defines is judged
+	// again when it runs, and held then.
+	Defines bool
+	// Held is told, once, that people are asked about the operation, before
+	// Submit waits for them. The wait ends with the context that it returns.
+	// It may be nil.
+	Held func(*custos.Approval) context.Context
 }
 
 // decide asks policy, unless the protocol itself refuses.
@@ -150,35 +157,53 @@ func (s *Session) decide(r *Request) custos.Decision {
 	now := s.gate.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gate.Policy.Judge(s.caller, s.conn, r.Operation, s.usage(r.Operation, now), now)
+	d := s.gate.Policy.Judge(s.caller, s.conn, r.Operation, s.usage(r.Operation, now), now)
+	if r.Defines && d.Effect == custos.Approve {
+		d.Effect = custos.Allow
+	}
+	return d
 }
 
 // Submit decides on each request, puts all on record, and waits until the
 // record is durable. It appends to dst the permits of the requests that were
 // allowed before the first that was not. The error is then that one's
 // *custos.Refusal, and what follows it was neither judged nor recorded, as
-// nothing of it may be sent. This is the only function that makes a Permit.
+// nothing of it may be sent. An operation that has to wait for people waits in
+// here if it is the first; before one that is not the first Submit returns,
+// without an error, so that what comes before it can be sent. This is the only
+// function that makes a Permit.
 func (s *Session) Submit(ctx context.Context, dst []*Permit, requests []Request) ([]*Permit, error) {
 	if err := s.gate.Space.ForOperation(); err != nil {
 		return dst, s.refusal(unavailable("space", err), true)
 	}
 	granted := len(dst)
 	var last uint64
+	recorded := false
 	var refused *custos.Refusal
 	for i := range requests {
 		decision := s.decide(&requests[i])
+		if decision.Effect == custos.Approve && s.gate.Approver != nil {
+			if i > 0 {
+				break
+			}
+			permit, err := s.held(ctx, &requests[i], decision)
+			if err != nil {
+				return dst, err
+			}
+			return append(dst, permit), nil
+		}
 		permit, err := s.intend(requests[i], decision)
 		if err != nil {
 			return s.withdraw(dst, granted), s.refusal(unavailable("ledger-unavailable", err), true)
 		}
-		last = permit.entry
+		last, recorded = permit.entry, true
 		if decision.Effect != custos.Allow {
 			refused = &custos.Refusal{Decision: decision, Session: s.id, Entry: permit.entry, Recorded: true}
 			break
 		}
 		dst = append(dst, permit)
 	}
-	if len(requests) > 0 {
+	if recorded {
 		if err := s.gate.Ledger.Durable(last); err != nil {
 			return s.withdraw(dst, granted), s.refusal(unavailable("ledger-unavailable", err), true)
 		}
@@ -224,9 +249,10 @@ func (s *Session) intend(r Request, d custos.Decision) (*Permit, error) {
 	p.submitted = entry.At
 	s.shrink()
 	taken := custos.Counts{Operations: 1}
-	if d.Effect != custos.Allow {
+	switch d.Effect {
+	case custos.Refuse:
 		taken.Refused = 1
-	} else {
+	case custos.Allow:
 		s.unsettled[p] = struct{}{}
 		if op.Writes {
 			taken.Writes = 1

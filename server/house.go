@@ -13,6 +13,7 @@ import (
 	"time"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/approval"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/gate"
@@ -29,6 +30,7 @@ type house struct {
 	publicKey  string
 	recordings *recording.Store
 	index      *store.Index
+	approvals  []custos.Approval // that the last run left
 	logger     *slog.Logger
 	now        func() time.Time
 }
@@ -64,10 +66,12 @@ func openHouse(c *config.Config, logger *slog.Logger, now func() time.Time) (_ *
 	if h.index, err = store.Open(filepath.Join(h.dir, "index.db")); err != nil {
 		return nil, err
 	}
-	found, err := export.Recover(h.ledger, h.recordings, now)
+	replay := approval.Replay{}
+	found, err := export.Recover(h.ledger, h.recordings, now, replay.Entry)
 	if err != nil {
 		return nil, err
 	}
+	h.approvals = replay.Left(now())
 	if found.Sessions > 0 {
 		logger.Warn("the last run ended without closing its sessions; they are closed as interrupted", "sessions", found.Sessions, "operations", found.Operations)
 	}

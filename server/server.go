@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/approval"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/identity"
@@ -49,7 +50,9 @@ type Front struct {
 	IdleTimeout    time.Duration
 	// MaskKey keys the masks that keep equal values equal.
 	MaskKey [32]byte
-	Logger  *slog.Logger
+	// ApprovalURL is where people answer an approval; nil: nowhere.
+	ApprovalURL func(id string) string
+	Logger      *slog.Logger
 }
 
 // Options are what a Server is made of.
@@ -77,6 +80,7 @@ type Server struct {
 	house    *house
 	verifier *identity.Verifier
 	gate     *gate.Gate
+	desk     *approval.Desk
 	dialer   gate.Dialer
 	space    *space
 	tls      *tls.Config
@@ -129,11 +133,15 @@ func (s *Server) start() error {
 	if s.verifier, err = identity.New(identity.Options{Issuers: issuers(c), Now: s.Now, Logger: s.Logger}); err != nil {
 		return err
 	}
+	s.desk = approval.New(approval.Options{Ledger: s.house.ledger, Now: s.Now, Life: time.Duration(c.Approvals.Life),
+		Reviewers: func() []string { return s.inForce.Load().config.Roles.Reviewer }}, s.house.approvals)
 	if s.gate, err = gate.New(gate.Config{
 		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: s.verifier,
 		Policy: s.inForce, Vault: s.inForce, Dialer: s.dialer, Directory: s.inForce, Space: s.space,
 		Logger: s.Logger, Now: s.Now, Sessions: c.Limits.Sessions, SessionsPerCaller: c.Limits.SessionsPerCaller,
-		TokenGrace: time.Duration(c.Limits.TokenGrace),
+		TokenGrace: time.Duration(c.Limits.TokenGrace), Approver: s.desk, Hold: map[custos.Kind]time.Duration{
+			custos.KindPerson: time.Duration(c.Approvals.Hold.Person), custos.KindSkill: time.Duration(c.Approvals.Hold.Skill),
+			custos.KindCI: time.Duration(c.Approvals.Hold.CI), custos.KindWorkload: time.Duration(c.Approvals.Hold.Workload)},
 	}); err != nil {
 		return err
 	}
@@ -197,7 +205,7 @@ func (s *Server) listen() error {
 			continue
 		}
 		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
-			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey()})
+			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(), ApprovalURL: s.approvalURL()})
 		if err := take(address, front.Serve); err != nil {
 			return err
 		}
@@ -206,6 +214,15 @@ func (s *Server) listen() error {
 		return take(s.config.Listen.HTTPS, s.serveHTTPS)
 	}
 	return nil
+}
+
+// approvalURL says where people answer approvals; nil: by the command line.
+func (s *Server) approvalURL() func(id string) string {
+	address := s.config.Listen.HTTPS
+	if address == "" {
+		return nil
+	}
+	return func(id string) string { return "https://" + address + "/approvals/" + id }
 }
 
 // Addresses returns what is listened on, in the order of the table of
@@ -235,6 +252,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.house.follow(work) })
 	group.Go(func() error { s.tend(work); return nil })
+	group.Go(func() error { return s.desk.Run(work) })
 	<-work.Done()
 	s.gate.Shutdown()
 	err := wait(&group, stopTimeout)

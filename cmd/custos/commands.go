@@ -11,6 +11,7 @@ func commands(g *globals) []*cobra.Command {
 		newLoginCommand(g), newWhoamiCommand(g), newTokenCommand(g),
 		newSessionCommand(g),
 		newSearchCommand(g),
+		newApprovalCommand(g),
 		newLedgerCommand(g),
 		newEvidenceCommand(g),
 	}

@@ -18,6 +18,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
+	"github.com/custos-gateway/custos/approval"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
@@ -74,7 +75,9 @@ func newDesk(t *testing.T) *desk {
 	d.index = &export.Indexer{Ledger: d.Ledger, Recordings: d.Recordings, Index: index, Logger: logger}
 	tiles := os.DirFS(filepath.Join(d.Dir, "ledger"))
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
+	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
+		Approvals: desk, Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
 		Tiles: tiles, Sessions: nothingOpen{}, Roles: func() config.Roles { return config.Roles{} },
 		Renderers: map[string]custos.Renderer{"postgres": answerAsText},

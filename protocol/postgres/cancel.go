@@ -68,6 +68,9 @@ func (c *cancelKeys) request(ctx context.Context, server *Server, body []byte) {
 	if s == nil || subtle.ConstantTimeCompare(s.key.secret, body[4:]) != 1 {
 		return
 	}
+	if s.giveUp() {
+		return // nothing of it has reached the target
+	}
 	ctx, cancel := context.WithTimeout(ctx, server.PreAuthTimeout)
 	defer cancel()
 	if err := s.session.Cancel(ctx); err != nil {

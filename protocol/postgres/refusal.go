@@ -97,6 +97,9 @@ func (u *unit) rendered(r *custos.Refusal) *fatal {
 	if e, ok := errors.AsType[*libpgquery.SyntaxError](u.unparsed); ok && r.Rule == ruleUnparsed {
 		f.message, f.position = e.Message, e.Position
 	}
+	if u.gaveUp != nil {
+		f.code, f.message = "57014", u.gaveUp.Error()
+	}
 	return f
 }
 
@@ -108,6 +111,9 @@ func detail(r *custos.Refusal) string {
 	}
 	if r.Recorded {
 		b = strconv.AppendUint(append(b, `,"entry":`...), r.Entry, 10)
+	}
+	if r.Approval != "" {
+		b = strconv.AppendQuote(append(b, `,"approval":`...), r.Approval)
 	}
 	b = strconv.AppendBool(append(b, `,"retry":`...), r.Retry)
 	return string(append(b, '}'))

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/sql"
 )
@@ -24,6 +25,8 @@ type served struct {
 	key     cancelKey
 	poison  *greeting
 	keeper  *keeper // of the target's catalogue; nil: it is not read
+
+	onHeldFunc func(*custos.Approval) context.Context // onHeld, made once
 
 	// Of the client's side.
 	in          buffer
@@ -62,6 +65,8 @@ type served struct {
 	ended   error                     // why the target's side ended
 	told    bool                      // the client got the target's own last words
 	veil    *veil                     // of the operation that was sent last
+	holding *held                     // waits for people
+	gaveUp  error                     // why a hold ended early
 	given   map[string]*sql.Statement // what PREPARE and DECLARE gave names to
 }
 
@@ -74,7 +79,7 @@ var (
 // operations without an outcome, which are shown as unsettled.
 func (s *Server) serve(session *gate.Session, d *door) {
 	v := &served{server: s, session: session, client: d.conn, key: d.key, poison: session.Greeting().(*greeting), status: 'I'}
-	v.keeper = v.poison.keeper
+	v.keeper, v.onHeldFunc = v.poison.keeper, v.onHeld
 	v.changed.L = &v.mu
 	v.in, v.out = newBuffer(d.conn), newBuffer(session)
 	s.cancel.serve(d.key, v)

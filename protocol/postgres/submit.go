@@ -25,10 +25,11 @@ func (s *served) submit() error {
 			if n := len(u.op.Text) + u.end - u.at; n > s.server.Limits.Message && u.refused == nil {
 				u.refused = tooLong(n, s.server.Limits.Message)
 			}
-			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused})
+			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused, Defines: u.defines(), Held: s.onHeldFunc})
 		}
 		permits, err := s.session.Submit(s.session.Context(), s.permits[:0], s.requests)
 		s.permits = permits[:0]
+		gaveUp := s.unheld()
 		if len(permits) > 0 {
 			if err := s.send(batch, permits); err != nil {
 				return err
@@ -36,6 +37,15 @@ func (s *served) submit() error {
 		}
 		var refusal *custos.Refusal
 		switch {
+		case err == nil && len(permits) < len(batch):
+			// The next has to wait for people, after these are sent.
+			if len(permits) > 0 {
+				if err := s.awaitInput(batch[len(permits)-1]); err != nil {
+					return err
+				}
+			}
+			batch = batch[len(permits):]
+			continue
 		case err == nil:
 			return s.awaitInput(batch[len(batch)-1])
 		case context.Cause(s.session.Context()) != nil:
@@ -45,6 +55,7 @@ func (s *served) submit() error {
 		}
 		u := batch[len(permits)]
 		batch = batch[len(permits)+1:]
+		u.gaveUp = gaveUp
 		if err := s.refuse(u, refusal); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ type unit struct {
 	op       custos.Operation
 	refused  *custos.Decision
 	unparsed error // why its text is not known
+	gaveUp   error // why it was not waited for any longer
 	at, end  int   // of its frames in the client's buffer
 	steps    []step
 	work     *work
@@ -136,6 +137,11 @@ func (u *unit) judge(st *statement) {
 		}
 		u.refused = refuse(ruleUnparsed, st.unparsed.Error(), "write the statement in SQL that PostgreSQL's own grammar takes")
 	}
+}
+
+// defines reports that nothing runs yet by the unit: it parses or binds.
+func (u *unit) defines() bool {
+	return !u.query && !slices.ContainsFunc(u.steps, func(st step) bool { return st.kind == 'E' })
 }
 
 // sentinels notes parameters that a mask has put in a value's place.
