@@ -79,6 +79,7 @@ var byVerb = map[string]string{
 	"CREATE FUNCTION": effectDefine, "CREATE PROCEDURE": effectDefine, "ALTER FUNCTION": effectDefine, "CREATE TRIGGER": effectDefine,
 	"CREATE RULE": effectDefine, "CREATE CAST": effectDefine, "CREATE TRANSFORM": effectDefine, "CREATE CONVERSION": effectDefine,
 	"CREATE OPERATOR CLASS": effectDefine, "CREATE OPERATOR FAMILY": effectDefine, "ALTER OPERATOR FAMILY": effectDefine, "ALTER OPERATOR": effectDefine,
+	"ALTER PROCEDURE": effectDefine, "ALTER ROUTINE": effectDefine, "ALTER AGGREGATE": effectDefine, "ALTER LANGUAGE": effectOS,
 	"CREATE OPERATOR": effectDefine, "CREATE AGGREGATE": effectDefine, "DO": effectCode, "CALL": effectCode,
 	"EXECUTE": effectCode, "FETCH": effectCode,
 	"VACUUM": effectMaintenance, "ANALYZE": effectMaintenance, "CLUSTER": effectMaintenance, "REINDEX": effectMaintenance, "CHECKPOINT": effectMaintenance,
@@ -116,10 +117,12 @@ var alteredEffects = map[pg.AlterTableType]string{
 }
 
 // secretRelations and statisticsRelations are catalogues of the server's own.
+// A table of pg_toast holds columns' values as they are.
 var (
-	secretRelations = words2set("pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_foreign_server pg_foreign_data_wrapper pg_subscription pg_hba_file_rules " +
-		"pg_ident_file_mappings pg_file_settings pg_largeobject pg_db_role_setting _pg_foreign_servers _pg_user_mappings user_mapping_options foreign_server_options " +
-		"foreign_data_wrapper_options pg_stat_wal_receiver")
+	secretRelations = words2set("pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_foreign_server pg_foreign_data_wrapper pg_foreign_table pg_subscription " +
+		"pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_largeobject pg_db_role_setting _pg_foreign_servers _pg_user_mappings _pg_foreign_tables " +
+		"_pg_foreign_data_wrappers _pg_foreign_table_columns user_mapping_options foreign_server_options foreign_table_options foreign_data_wrapper_options " +
+		"column_options pg_stat_wal_receiver")
 	statisticsRelations = words2set("pg_stats pg_statistic pg_stats_ext pg_stats_ext_exprs pg_statistic_ext_data")
 )
 
@@ -142,20 +145,48 @@ func (w *walker) effect(name string) {
 func (w *walker) statementEffects(m proto.Message, v string) {
 	switch s := m.(type) {
 	case *pg.InsertStmt:
+		w.writesTo(s.Relation)
 		w.effect(insertEffect(s))
 	case *pg.UpdateStmt:
+		w.writesTo(s.Relation)
 		w.effect(w.filtered(s.Relation, s.WhereClause, s.FromClause, s.WithClause))
 	case *pg.DeleteStmt:
+		w.writesTo(s.Relation)
 		w.effect(w.filtered(s.Relation, s.WhereClause, s.UsingClause, s.WithClause))
 	case *pg.MergeStmt:
+		w.writesTo(s.Relation)
 		w.effect(w.merged(s))
 	case *pg.DropStmt:
 		w.effect(cmp.Or(droppedEffects[s.RemoveType], effectDDL))
+		if s.Behavior == pg.DropBehavior_DROP_CASCADE && s.RemoveType != pg.ObjectType_OBJECT_INDEX && s.RemoveType != pg.ObjectType_OBJECT_VIEW {
+			w.effect(effectDestroy) // columns and tables that depend on it go too
+		}
+	case *pg.RenameStmt:
+		w.effect(w.plainEffect(v))
+		if routine(s.RenameType) && builtin["functions"][s.Newname] {
+			w.effect(effectShadow)
+		}
+	case *pg.AlterObjectSchemaStmt:
+		w.effect(w.plainEffect(v))
+		if routine(s.ObjectType) {
+			w.shadows("functions", s.Object.GetObjectWithArgs().GetObjname())
+		}
+		if s.ObjectType == pg.ObjectType_OBJECT_OPERATOR {
+			w.shadows("operators", s.Object.GetObjectWithArgs().GetObjname())
+		}
+	case *pg.AlterDatabaseSetStmt:
+		w.effect(effectConfig)
+		w.silences(s.Setstmt)
+	case *pg.AlterRoleSetStmt:
+		w.effect(effectRole)
+		w.silences(s.Setstmt)
 	case *pg.DropOwnedStmt:
 		w.effect(effectDestroy)
 		w.effect(effectRole)
+	case *pg.AlterTableMoveAllStmt:
+		w.effect(effectFile)
 	case *pg.AlterTableStmt:
-		w.effect(effectDDL)
+		w.effect(w.plainEffect(v))
 		for _, c := range s.Cmds {
 			w.effect(alteredEffects[c.GetAlterTableCmd().GetSubtype()])
 		}
@@ -165,9 +196,7 @@ func (w *walker) statementEffects(m proto.Message, v string) {
 		w.effect(settingEffect(s))
 	case *pg.AlterSystemStmt:
 		w.effect(effectConfig)
-		if settingEffect(s.Setstmt) == effectAudit {
-			w.effect(effectAudit)
-		}
+		w.silences(s.Setstmt)
 	case *pg.DiscardStmt:
 		if s.Target == pg.DiscardMode_DISCARD_ALL {
 			w.effect(effectConfig)
@@ -179,6 +208,9 @@ func (w *walker) statementEffects(m proto.Message, v string) {
 		w.effect(effectOS)
 	case *pg.CopyStmt:
 		w.effect(byVerb[v])
+		if s.IsFrom {
+			w.writesTo(s.Relation)
+		}
 		if s.Filename != "" && !s.IsProgram {
 			w.effect(effectFile)
 		}
@@ -202,9 +234,21 @@ func (w *walker) statementEffects(m proto.Message, v string) {
 		w.definer(s.Actions)
 	case *pg.DoStmt:
 		w.effect(effectCode)
-		w.block(s)
+		w.does(s)
 	default:
 		w.effect(w.plainEffect(v))
+	}
+}
+
+// routine reports what is called by a name as functions are.
+func routine(t pg.ObjectType) bool {
+	return t == pg.ObjectType_OBJECT_FUNCTION || t == pg.ObjectType_OBJECT_PROCEDURE || t == pg.ObjectType_OBJECT_ROUTINE || t == pg.ObjectType_OBJECT_AGGREGATE
+}
+
+// silences notes a setting of what the server records, for sessions to come.
+func (w *walker) silences(s *pg.VariableSetStmt) {
+	if settingEffect(s) == effectAudit {
+		w.effect(effectAudit)
 	}
 }
 
@@ -223,6 +267,9 @@ func (w *walker) plainEffect(v string) string {
 	if e := byVerb[v]; e != "" {
 		return e
 	}
+	if strings.Contains(v, " FOREIGN ") {
+		return effectNetwork
+	}
 	if strings.HasPrefix(v, "ALTER ") || strings.HasPrefix(v, "CREATE ") {
 		return effectDDL
 	}
@@ -240,33 +287,77 @@ func (w *walker) shadows(list string, name []*pg.Node) {
 // query finds.
 func insertEffect(s *pg.InsertStmt) string {
 	query := s.SelectStmt.GetSelectStmt()
-	if query == nil || len(query.ValuesLists) > 0 {
+	switch {
+	case query == nil || len(query.ValuesLists) > 0:
 		return effectValues
-	}
-	if len(query.FromClause) == 0 && query.Larg == nil && query.WithClause == nil {
-		return effectValues // of a SELECT that reads nothing
-	}
-	return effectWide
-}
-
-// merged is the effect of a MERGE: wide, or unfiltered where its condition
-// holds for every row.
-func (w *walker) merged(s *pg.MergeStmt) string {
-	if w.filtered(s.Relation, s.JoinCondition, []*pg.Node{s.SourceRelation}, s.WithClause) == effectUnfiltered {
-		return effectUnfiltered
+	case len(query.FromClause) == 0 && query.Larg == nil && query.WithClause == nil && !slices.ContainsFunc(query.TargetList, computes):
+		return effectValues // of a SELECT of constants
 	}
 	return effectWide
 }
 
-// reads notes what is special about a relation that is named.
+// single are functions, common in inserts, that never give several rows.
+var single = words2set("now clock_timestamp statement_timestamp timezone lower upper initcap trim btrim md5 concat format to_date to_timestamp to_char " +
+	"date_trunc gen_random_uuid uuid_generate_v4 nextval currval lastval random round crypt gen_salt encode decode json_build_object jsonb_build_object " +
+	"json_build_array jsonb_build_array to_json to_jsonb set_config current_setting")
+
+// computes reports a target that may give several rows.
+func computes(n *pg.Node) bool {
+	found := false
+	eachMessage(n.ProtoReflect(), func(m proto.Message) bool {
+		switch e := m.(type) {
+		case *pg.SubLink, *pg.A_Indirection:
+			found = true
+		case *pg.FuncCall:
+			found = found || !single[last(words(e.Funcname))]
+		}
+		return !found
+	})
+	return found
+}
+
+// readsRelation notes what is special about a relation that is named.
 func (w *walker) readsRelation(r *pg.RangeVar) {
-	if r.Schemaname != "" && r.Schemaname != "pg_catalog" && r.Schemaname != "information_schema" || r.Schemaname == "" && slices.Contains(w.ctes, r.Relname) {
+	if r.Schemaname == "pg_toast" {
+		w.calledEffect(effectSecret)
+	}
+	if r.Schemaname == "" && slices.Contains(w.ctes, r.Relname) {
 		return
 	}
+	w.named(r)
+}
+
+// named notes a relation that holds what the server keeps to itself.
+func (w *walker) named(r *pg.RangeVar) {
 	switch {
+	case r.Schemaname != "" && !ownSchema(r.Schemaname):
 	case secretRelations[r.Relname]:
 		w.calledEffect(effectSecret)
 	case statisticsRelations[r.Relname]:
 		w.calledEffect(effectStatistics)
+	}
+}
+
+func ownSchema(name string) bool { return name == "pg_catalog" || name == "information_schema" }
+
+// writesTo notes a relation that is written: what the server keeps about itself
+// says how it works, and pg_settings what it records. A name in WITH never
+// stands for it.
+func (w *walker) writesTo(r *pg.RangeVar) {
+	if r == nil {
+		return
+	}
+	w.named(r)
+	unnamed := r.Schemaname == "" && strings.HasPrefix(r.Relname, "pg_") && !slices.ContainsFunc(w.catalog.Named("", r.Relname), func(of *Relation) bool {
+		return !ownSchema(of.Schema)
+	})
+	switch {
+	case r.Schemaname == "cron":
+		w.effect(effectDynamic) // jobs of pg_cron
+	case ownSchema(r.Schemaname) || r.Schemaname == "pg_toast" || unnamed:
+		w.effect(effectConfig)
+		if r.Relname == "pg_settings" || r.Relname == "pg_trigger" || r.Relname == "pg_event_trigger" || r.Relname == "pg_rewrite" {
+			w.effect(effectAudit)
+		}
 	}
 }

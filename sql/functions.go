@@ -1,51 +1,79 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 )
 
-// functionEffects are those of the server's own functions that do more than
-// compute. A name that ends in * stands for all that begin so.
-var functionEffects = map[string]string{
-	"pg_read_file*": effectFile, "pg_read_binary_file*": effectFile, "pg_ls_*": effectFile, "pg_stat_file*": effectFile, "pg_file_*": effectFile,
-	"pg_logdir_ls": effectFile, "lo_import*": effectFile, "lo_export": effectFile, "pg_hba_file_rules": effectSecret, "pg_show_all_file_settings": effectSecret,
-	"pg_current_logfile": effectRead, "pg_relation_filepath": effectRead,
-	"lo_unlink": effectDestroy, "lo_*": effectCode, "loread": effectSecret, "lowrite": effectCode, "lo_get": effectSecret,
-	"dblink*": effectNetwork, "postgres_fdw_*": effectNetwork, "pg_get_userbyid": effectRead,
-	"pg_promote": effectReplication, "pg_create_physical_replication_slot": effectReplication, "pg_create_logical_replication_slot": effectReplication,
-	"pg_drop_replication_slot": effectReplication, "pg_copy_*": effectReplication, "pg_logical_*": effectReplication, "pg_replication_*": effectReplication,
-	"pg_switch_wal": effectReplication, "pg_switch_xlog": effectReplication, "pg_create_restore_point": effectReplication, "pg_backup_*": effectReplication,
-	"pg_start_backup": effectReplication, "pg_stop_backup": effectReplication, "pg_wal_replay_*": effectReplication, "pg_xlog_*": effectReplication,
-	"pg_get_wal_*": effectReplication, "pg_walfile_*": effectReplication, "pg_sync_replication_slots": effectReplication, "pg_export_snapshot": effectReplication,
-	"pg_get_replication_slots": effectReplication, "pg_show_replication_origin_status": effectReplication,
-	"pg_reload_conf": effectConfig, "binary_upgrade_*": effectConfig, "pg_log_backend_memory_contexts": effectConfig, "pg_set_*": effectConfig,
-	"pg_stat_reset*": effectAudit, "pg_stat_statements_reset": effectAudit, "pg_rotate_logfile*": effectAudit, "pg_stat_force_next_flush": effectAudit,
-	"pgaudit*": effectAudit, "pg_event_trigger_*": effectAudit,
-	"pg_advisory_*": effectLock, "pg_try_advisory_*": effectLock,
-	"pg_sleep*": effectSleep, "pg_terminate_backend": effectKill, "pg_cancel_backend": effectKill, "pg_notify": effectNotify,
-	"pg_prewarm": effectMaintenance, "brin_*": effectMaintenance, "gin_clean_pending_list": effectMaintenance, "pg_import_system_collations": effectConfig,
-	"nextval": effectValues, "setval": effectWide,
-	"pg_extension_config_dump": effectExtension, "pg_available_extension*": effectRead,
-	"ts_debug": effectRead, "pg_stat_get_progress_info": effectRead,
+// functionEffects are those of functions of the server's own, and of what
+// comes with it, that do more than compute, whatever schema they are in. A
+// name that ends in * stands for all that begin so.
+var functionEffects = effectsOf(map[string]string{
+	effectFile: `pg_read_file* pg_read_binary_file* pg_ls_* pg_stat_file* pg_file_* pg_logdir_ls lo_import* lo_export
+		utl_file.* file_fdw_*`,
+	effectSecret: `pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings pg_stat_get_wal_receiver loread lo_get get_raw_page tuple_data_split
+		heap_page_item* bt_page_* bt_metap gin_leafpage_items gin_page_* gist_page_* hash_page_* brin_page_* brin_revmap_data brin_metapage_info
+		fsm_page_contents page_header`,
+	effectStatistics: `pg_mcv_list_items`,
+	effectDestroy:    `lo_unlink heap_force_kill heap_force_freeze`,
+	effectWide:       `setval lo_create lo_creat lo_put lowrite lo_from_bytea lo_truncate lo_truncate64 lo_open lo_manage`,
+	effectValues:     `nextval`,
+	effectNetwork: `dblink* postgres_fdw_* http http_get http_post http_put http_patch http_delete http_head net.http_*
+		aws_s3.* aws_lambda.*`,
+	effectReplication: `pg_promote pg_create_physical_replication_slot pg_create_logical_replication_slot pg_drop_replication_slot
+		pg_copy_physical_replication_slot pg_copy_logical_replication_slot pg_logical_* pg_replication_* pg_switch_wal pg_switch_xlog
+		pg_create_restore_point pg_backup_* pg_start_backup pg_stop_backup pg_wal_replay_* pg_xlog_* pg_get_wal_* pg_walfile_*
+		pg_sync_replication_slots pg_export_snapshot pg_get_replication_slots pg_show_replication_origin_status pg_log_standby_snapshot
+		pglogical.* pg_split_walfile_name`,
+	effectConfig: `pg_reload_conf binary_upgrade_* pg_log_backend_memory_contexts pg_import_system_collations pg_nextoid
+		pg_stop_making_pinned_objects pg_restore_relation_stats pg_restore_attribute_stats pg_clear_relation_stats
+		pg_clear_attribute_stats`,
+	effectAudit: `pg_stat_reset* pg_stat_statements_reset pg_rotate_logfile* pg_stat_force_next_flush pgaudit* pg_event_trigger_*
+		pg_qualstats_reset pg_stat_kcache_reset`,
+	effectDynamic: `schema_to_xml* database_to_xml* cursor_to_xml* connectby xpath_table cron.* dbms_sql.* pg_background_launch
+		run_command_on_* master_run_on_worker add_job`,
+	effectLock:   `pg_advisory_* pg_try_advisory_*`,
+	effectSleep:  `pg_sleep* dbms_lock.sleep`,
+	effectKill:   `pg_terminate_backend pg_cancel_backend`,
+	effectNotify: `pg_notify`,
+	effectMaintenance: `pg_prewarm autoprewarm_* brin_summarize_* brin_desummarize_range gin_clean_pending_list pg_truncate_visibility_map
+		pgstattuple* pgstatindex pgstatginindex pgstathashindex pg_relpages pgrowlocks bt_index_check bt_index_parent_check verify_heapam
+		pg_buffercache_* pg_freespace pg_visibility* pg_check_frozen pg_check_visible`,
+	effectExtension: `pg_extension_config_dump`,
+})
+
+func effectsOf(lists map[string]string) map[string]string {
+	effects := map[string]string{}
+	for effect, names := range lists {
+		for name := range strings.FieldsSeq(names) {
+			effects[name] = effect
+		}
+	}
+	return effects
 }
 
-// runsText are functions that run a text as SQL: the position of the text
-// among their arguments.
+// runsText are functions that run texts as SQL: how many of their first
+// arguments may be one.
 var runsText = map[string]int{
-	"query_to_xml": 0, "query_to_xmlschema": 0, "query_to_xml_and_xmlschema": 0, "ts_stat": 0, "ts_rewrite": 1,
-	"crosstab": 0, "crosstab2": 0, "crosstab3": 0, "crosstab4": 0, "dblink": 1, "dblink_exec": 1, "dblink_open": 1, "dblink_send_query": 1,
-	"xpath_table": 0, "pg_prepare_statement": 0, "run_command_on_workers": 0, "plv8": 0, "cron": 1,
+	"query_to_xml": 1, "query_to_xmlschema": 1, "query_to_xml_and_xmlschema": 1, "ts_stat": 1,
+	"crosstab": 2, "crosstab2": 1, "crosstab3": 1, "crosstab4": 1, "crosstabn": 1,
 }
 
-// readsNamed are functions that read what an argument names: a table, a
-// schema, a cursor.
-var readsNamed = words2set("schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema " +
-	"database_to_xml database_to_xmlschema database_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema connectby")
+// harmless are volatile functions of common extensions that only compute.
+// Whoever may make compiled ones is the server's superuser.
+var harmless = words2set("uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 gen_random_bytes gen_random_uuid gen_salt normal_rand show_limit " +
+	"show_trgm pg_stat_statements pg_stat_statements_info")
 
-// functionEffect looks a name up.
-func functionEffect(name string) string {
+// functionEffect returns what a function does besides computing, or "".
+func functionEffect(schema, name string) string {
+	if e := functionEffects[schema+"."+name]; e != "" {
+		return e
+	}
+	if e := functionEffects[schema+".*"]; e != "" {
+		return e
+	}
 	if e := functionEffects[name]; e != "" {
 		return e
 	}
@@ -57,90 +85,164 @@ func functionEffect(name string) string {
 	return ""
 }
 
-// calledEffect notes what a function does, which EXPLAIN without ANALYZE may
-// also run.
+// calledEffect notes what a function or relation does, which EXPLAIN without
+// ANALYZE may do too.
 func (w *walker) calledEffect(name string) {
 	w.effect(name)
-	w.called = append(w.called, name)
+	if !slices.Contains(w.called, name) {
+		w.called = append(w.called, name)
+	}
 }
 
 // call notes what a call does.
-func (w *walker) call(n *pg.FuncCall) {
-	parts := words(n.Funcname)
-	name := last(parts)
+func (w *walker) call(name []*pg.Node, args []*pg.Node) {
+	parts := words(name)
 	if len(parts) == 0 {
 		return
 	}
-	schema := ""
+	w.object(strings.Join(parts, ".") + "()")
+	fn, schema := last(parts), ""
 	if len(parts) > 1 {
 		schema = parts[len(parts)-2]
 	}
-	if schema == "" || schema == "pg_catalog" {
-		switch at, runs := runsText[name]; {
-		case runs:
-			w.runsText(n, at)
-		case strings.HasPrefix(name, "table_to_xml") && len(n.Args) > 0:
-			w.sensitive = true
-			table, constant := constantText(n.Args[0])
-			w.run("SELECT * FROM "+table, constant)
-			return
-		case readsNamed[name]:
-			w.calledEffect(effectDynamic)
-			return
-		case name == "set_config":
-			w.sensitive = true
-			setting, constant := "", false
-			value, known := "", false
-			if len(n.Args) > 1 {
-				setting, constant = constantText(n.Args[0])
-				value, known = constantText(n.Args[1])
-			}
-			if !constant {
-				w.calledEffect(effectConfig)
-				return
-			}
+	own := len(parts) == 1 || len(parts) == 2 && schema == "pg_catalog"
+	special, quiet := w.special(schema, fn, args)
+	var users []*Function
+	if schema != "pg_catalog" {
+		users = w.catalog.Functions(schema, fn)
+	}
+	switch {
+	case len(users) > 0 && w.seenThrough(users):
+	case len(users) == 0 && (quiet || own && builtin["functions"][fn]):
+	default:
+		w.calls = true
+		if !special || len(users) > 0 {
+			w.calledEffect(effectCode)
+		}
+	}
+}
+
+// special notes what a function does that is known by its name. known: it is.
+// quiet: it does no more than what is noted.
+func (w *walker) special(schema, fn string, args []*pg.Node) (known, quiet bool) {
+	e := functionEffect(schema, fn)
+	if e != "" {
+		w.calledEffect(e)
+		w.calls = w.calls || e != effectSecret && e != effectStatistics
+	}
+	texts, runs := runsText[fn]
+	switch {
+	case strings.HasPrefix(fn, "dblink") && e == effectNetwork:
+		w.runsAny(args)
+	case runs:
+		w.runsText(args, texts)
+		return true, true
+	case fn == "ts_rewrite":
+		if len(args) == 2 { // the form of three computes
+			w.runsText(args[1:], 1)
+		}
+		return true, true
+	case strings.HasPrefix(fn, "table_to_xml"):
+		w.sensitive = true
+		table, constant := "", false
+		if len(args) > 0 {
+			table, constant = constantText(args[0])
+		}
+		w.run("SELECT * FROM "+table, constant)
+		return true, true
+	case fn == "set_config":
+		w.setsConfig(args)
+	default:
+		return e != "", false
+	}
+	return true, false
+}
+
+// setsConfig notes a SET in the form of a call.
+func (w *walker) setsConfig(args []*pg.Node) {
+	w.sensitive = true
+	if len(args) > 1 {
+		if setting, constant := constantText(args[0]); constant {
+			value, known := constantText(args[1])
 			w.calledEffect(namedSetting(setting, value, known))
 			return
 		}
-		if e := functionEffect(name); e != "" {
-			w.calledEffect(e)
-			return
+	}
+	w.calledEffect(effectConfig)
+}
+
+// notation notes a name behind a full stop that may be a call: to PostgreSQL,
+// t.f is f(t) where t has no column f, and ('x').f is f('x').
+func (w *walker) notation(name string) {
+	_, runs := runsText[name]
+	known := functionEffect("", name) != "" || runs || name == "set_config" || name == "ts_rewrite" || strings.HasPrefix(name, "table_to_xml")
+	if known || len(w.catalog.Functions("", name)) > 0 && !w.catalog.hasColumn(name) {
+		w.call([]*pg.Node{pg.MakeStrNode(name)}, nil)
+	}
+}
+
+// hasColumn reports whether any relation has a column of a name.
+func (c *Catalog) hasColumn(name string) bool {
+	for _, r := range c.relations {
+		if slices.ContainsFunc(r.Columns, func(col Column) bool { return col.Name == name }) {
+			return true
 		}
-		if _, runs := runsText[name]; runs {
-			return
-		}
 	}
-	users := w.catalog.Functions(schema, name)
-	if builtin["functions"][name] && (schema == "pg_catalog" || schema == "" && len(users) == 0) {
-		return
-	}
-	if len(users) > 0 && schema != "pg_catalog" && w.seenThrough(users) {
-		return
-	}
-	w.calledEffect(effectCode)
+	return false
 }
 
 // maxNested bounds how deeply what statements, functions and blocks run in
-// turn is followed.
-const maxNested = 5
+// turn is followed, and maxOverloads how many functions one name may stand for.
+const (
+	maxNested    = 5
+	maxOverloads = 20
+)
 
 // seenThrough follows the bodies of functions, any of which may be meant. It
-// reports whether all could be read and only compute or read.
+// reports whether all could be read and only compute or read. Compiled ones
+// that are declared to change nothing are believed: only a superuser makes
+// them.
 func (w *walker) seenThrough(functions []*Function) bool {
-	if w.nested >= maxNested || len(functions) > 20 {
+	if len(functions) > maxOverloads {
 		return false
 	}
 	for _, f := range functions {
-		if f.Volatility == 'v' || f.Body == "" || f.Language != "sql" {
+		switch {
+		case f.Language == "c" && (f.Volatility != 'v' || harmless[f.Name]):
+			continue
+		case f.Volatility == 'v' || f.Body == "":
 			return false
 		}
-		inner, ok := w.inner(f.Body)
-		if !ok || inner.commands || inner.calls {
+		in, ok := w.body(f)
+		if !ok {
 			return false
 		}
-		w.take(inner)
+		w.take(in)
+		if in.commands || in.calls {
+			return false
+		}
 	}
 	return true
+}
+
+// body reads what a function runs.
+func (w *walker) body(f *Function) (*walker, bool) {
+	switch f.Language {
+	case "sql":
+		return w.inner(f.Body)
+	case "plpgsql":
+		in := w.deeper()
+		// What it returns is of no matter to the parser, so long as it returns
+		// something; one that returns rows is not read.
+		in.text = "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS " + quoted(f.Body)
+		return in, in.mayRead(in.text) && in.plpgsqlBody()
+	}
+	return nil, false
+}
+
+// quoted returns s as a constant.
+func quoted(s string) string {
+	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
 // unknownName notes an operator that is not the server's own.

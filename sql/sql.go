@@ -176,7 +176,8 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 		w.visit(raw.ProtoReflect())
 		traced := c.trace(raw.Stmt)
 		s := Statement{Verbs: w.verbs, Objects: w.objects, Writes: w.commands || w.calls || len(w.verbs) == 0, Facts: custos.Facts{
-			Effects: w.effects, Columns: traced.columns, Predicates: traced.predicates, Changed: traced.changed, Copied: traced.copied, Unknown: traced.unknown,
+			Effects: w.effects, Columns: traced.columns, Predicates: traced.predicates, Changed: traced.changed, Copied: traced.copied,
+			Unknown: append(traced.unknown[:len(traced.unknown):len(traced.unknown)], w.unknown...),
 		}}
 		for _, column := range slices.Concat(traced.columns, traced.predicates, traced.changed, traced.copied) {
 			if tags := c.Tags(column); len(tags) > 0 {

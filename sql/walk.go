@@ -47,7 +47,9 @@ type walker struct {
 	text     string // of the statement
 	catalog  *Catalog
 	postgres *Postgres
-	nested   int // how many texts it stands in
+	nested   int  // how many texts it stands in
+	inners   *int // how many texts were read for the outermost one
+	unknown  []string
 }
 
 func (w *walker) object(name string) {
@@ -81,9 +83,15 @@ func (w *walker) visit(m protoreflect.Message) {
 		w.relation(n)
 		return
 	case *pg.FuncCall:
-		w.object(strings.Join(words(n.Funcname), ".") + "()")
-		w.uses("functions", n.Funcname)
-		w.call(n)
+		w.call(n.Funcname, n.Args)
+	case *pg.ColumnRef:
+		if parts := words(n.Fields); len(parts) > 1 && len(parts) == len(n.Fields) {
+			w.notation(last(parts))
+		}
+	case *pg.A_Indirection:
+		for _, name := range words(n.Indirection) {
+			w.notation(name)
+		}
 	case *pg.TypeName:
 		if !n.Setof && len(n.Names) > 0 {
 			w.uses("types", n.Names)

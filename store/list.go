@@ -20,7 +20,7 @@ const sessionColumns = `s.entry, s.id, s.caller, s.behalf, s.issuer, s.subject, 
 	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations`
 
 const operationColumns = `o.entry, s.id, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
-	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, s.caller, s.behalf, s.connection`
+	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, o.masks, o.dry_run, o.approval, s.caller, s.behalf, s.connection`
 
 // Sessions lists sessions, the newest first, and the cursor of the next page;
 // empty: there is none. A page costs the same however many sessions there are.
@@ -160,14 +160,14 @@ func scanSession(rows *sql.Rows, s *Session) error {
 }
 
 func scanOperation(rows *sql.Rows, o *Operation) error {
-	var params, verbs, objects sql.NullString
+	var params, verbs, objects, masks, dryRun sql.NullString
 	var at int64
 	if err := rows.Scan(&o.Entry, &o.Session, &at, &o.Class, &o.Text, &params, &verbs, &objects, &o.Writes, &o.Effect, &o.Rule,
-		&o.Policy, &o.Outcome, &o.Code, &o.Rows, &o.Bytes, &o.Masked, &o.Settled, &o.Caller, &o.OnBehalfOf, &o.Connection); err != nil {
+		&o.Policy, &o.Outcome, &o.Code, &o.Rows, &o.Bytes, &o.Masked, &o.Settled, &masks, &dryRun, &o.Approval, &o.Caller, &o.OnBehalfOf, &o.Connection); err != nil {
 		return err
 	}
 	o.At = time.UnixMicro(at).UTC()
-	return errors.Join(words(params, &o.Params), words(verbs, &o.Verbs), words(objects, &o.Objects))
+	return errors.Join(words(params, &o.Params), words(verbs, &o.Verbs), words(objects, &o.Objects), words(masks, &o.Masks), words(dryRun, &o.DryRun))
 }
 
 // words reads what list wrote.

@@ -47,7 +47,10 @@ CREATE TABLE operations (
     rows    INTEGER NOT NULL DEFAULT 0,
     bytes   INTEGER NOT NULL DEFAULT 0,
     masked  INTEGER NOT NULL DEFAULT 0,
-    settled INTEGER NOT NULL DEFAULT 0
+    settled INTEGER NOT NULL DEFAULT 0,
+    masks    TEXT, -- rules that hid a part of the answer
+    dry_run  TEXT, -- rules in dry-run that would have decided otherwise
+    approval TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX operations_by_session ON operations (opened, entry);
 
@@ -68,4 +71,4 @@ CREATE VIRTUAL TABLE words USING fts5 (text, every, tokenize = 'unicode61');
 -- What is deleted must not stay in the file.
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -40,6 +40,7 @@ const (
 const (
 	OutcomeUnsettled = "unsettled" // permitted, and no outcome is on record
 	OutcomeRefused   = "refused"
+	OutcomeHeld      = "held" // it waits for people
 )
 
 // Operation is one operation with its outcome.
@@ -56,7 +57,9 @@ type Operation struct {
 	Effect   string           `json:"effect"`
 	Rule     string           `json:"rule,omitempty"`
 	Policy   string           `json:"policy,omitempty"`
-	Approval string           `json:"approval,omitempty"`
+	Approval string           `json:"approval,omitempty"` // by which it was let through
+	Masks    []string         `json:"masks,omitempty"`    // rules that hid a part of the answer
+	DryRun   []string         `json:"dry_run,omitempty"`  // rules that would have decided otherwise
 	Outcome  string           `json:"outcome"`
 	Code     string           `json:"code,omitempty"`
 	Rows     int64            `json:"rows"`
@@ -74,8 +77,12 @@ type Operation struct {
 func OperationOf(index uint64, e *custos.Entry, op *custos.Operation) *Operation {
 	s := e.Submit
 	o := &Operation{Session: e.Session, Entry: index, At: e.At, Class: s.Class, Verbs: s.Verbs, Objects: s.Objects,
-		Writes: s.Writes, Effect: s.Effect, Rule: s.Rule, Policy: s.Policy, Outcome: OutcomeUnsettled}
-	if s.Effect != custos.Allow.String() {
+		Writes: s.Writes, Effect: s.Effect, Rule: s.Rule, Policy: s.Policy, Masks: s.Masks, DryRun: s.DryRun, Outcome: OutcomeUnsettled}
+	switch s.Effect {
+	case custos.Allow.String():
+	case custos.Approve.String():
+		o.Outcome = OutcomeHeld
+	default:
 		o.Outcome = OutcomeRefused
 	}
 	if op != nil {

@@ -212,6 +212,8 @@ func (w *writer) entry(item *Item) {
 		w.submitted(item)
 	case e.Kind == custos.EntrySettled && e.Settled != nil:
 		w.settled(item)
+	case e.Kind == custos.EntryReleased && e.Released != nil:
+		w.exec("UPDATE operations SET approval = ? WHERE entry = ?", e.Released.Approval, int64(e.Released.Operation))
 	case e.Kind == custos.EntryClosed && e.Closed != nil:
 		w.closed(e)
 	case e.Kind == custos.EntryErased:
@@ -327,9 +329,9 @@ func (w *writer) submitted(item *Item) {
 	entry := int64(o.Entry)
 	text, params := clip(o.Text, maxIndexed), bounded(o.Params)
 	w.exec(`INSERT INTO operations (entry, opened, at, class, text, params, verbs, objects, writes, effect, rule, policy, outcome,
-		code, rows, bytes, masked, settled) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		code, rows, bytes, masked, settled, masks, dry_run) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		entry, s.entry, o.At.UnixMicro(), o.Class, text, list(params), list(o.Verbs), list(o.Objects),
-		o.Writes, o.Effect, o.Rule, o.Policy, o.Outcome, o.Code, o.Rows, o.Bytes, o.Masked, int64(settled))
+		o.Writes, o.Effect, o.Rule, o.Policy, o.Outcome, o.Code, o.Rows, o.Bytes, o.Masked, int64(settled), list(o.Masks), list(o.DryRun))
 	w.exec(`INSERT INTO words (rowid, text, every) VALUES (?, ?, 'row')`, entry, text+"\n"+strings.Join(params, "\n"))
 	for _, number := range s.numbers {
 		w.listings = append(w.listings, listing{number, entry})
