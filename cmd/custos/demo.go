@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,8 @@ func newDemoCommand(g *globals) *cobra.Command {
 		Use:   "demo",
 		Short: "Show all of it on loopback, with a real database",
 		Long: "Start, on loopback only, a PostgreSQL with made-up data, a small OpenID provider and a gateway; run some statements\n" +
-			"as ana, bob and a skill; show their records and prove them unaltered. Then stay up, for you to try it.\n" +
+			"as ana, bob and a skill, judged and masked by rules; show what is on record of them, and prove it unaltered.\n" +
+			"Then stay up, for you to try it.\n" +
 			"Everything lies in a temporary folder that goes when the demonstration ends.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -178,19 +180,23 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.g.stdout, "\033[1m# "+format+"\033[0m\n", args...)
 }
 
-// psql runs real psql through the gateway as a caller, and shows it. A
-// statement that is refused is part of the show; a psql that cannot be run
-// is not.
+// psql runs real psql through the gateway as a caller, and shows it: each
+// statement, then what came back. A statement that is refused is part of the
+// show; a psql that cannot be run is not.
 func (d *demo) psql(who, token string, statements ...string) error {
+	return d.psqlTo(d.g.stdout, who, token, statements...)
+}
+
+func (d *demo) psqlTo(w io.Writer, who, token string, statements ...string) error {
+	fmt.Fprintf(d.g.stdout, "%s$ psql orders\n", who)
 	host, port, _ := net.SplitHostPort(d.postgres)
-	args := []string{"-X", fmt.Sprintf("host=%s port=%s dbname=orders user=any sslmode=verify-full sslrootcert=%s", host, port, d.ca())}
+	args := []string{"-X", "-e", fmt.Sprintf("host=%s port=%s dbname=orders user=any sslmode=verify-full sslrootcert=%s", host, port, d.ca())}
 	for _, s := range statements {
 		args = append(args, "-c", s)
-		fmt.Fprintf(d.g.stdout, "%s$ psql orders -c %q\n", who, s)
 	}
 	cmd := exec.CommandContext(d.ctx, "psql", args...)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+token, "PGAPPNAME=demo")
-	cmd.Stdout, cmd.Stderr = d.g.stdout, d.g.stdout
+	cmd.Stdout, cmd.Stderr = w, w
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		return nil
@@ -202,7 +208,13 @@ func (d *demo) ca() string { return filepath.Join(d.dir, "custos-data", "tls", "
 
 // custos runs this program as a caller, shows it, and returns what it printed.
 func (d *demo) custos(who, token string, args ...string) (string, error) {
-	fmt.Fprintf(d.g.stdout, "%s$ custos %s\n", who, strings.Join(args, " "))
+	shown := slices.Clone(args)
+	for i, a := range shown {
+		if strings.Contains(a, " ") {
+			shown[i] = "'" + a + "'"
+		}
+	}
+	fmt.Fprintf(d.g.stdout, "%s$ custos %s\n", who, strings.Join(shown, " "))
 	var out bytes.Buffer
 	cmd := exec.CommandContext(d.ctx, d.self, args...)
 	cmd.Env = append(os.Environ(), "CUSTOS_URL=https://"+d.https, "CUSTOS_CA="+d.ca(), "CUSTOS_TOKEN="+token)

@@ -1,63 +1,146 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/custos-gateway/custos/internal/oidctest"
 )
 
-// show is the demonstration: real clients, and what is on record of them.
+// show is the demonstration: real clients, what rules make of them, and what
+// is on record of them.
 func (d *demo) show() error {
 	ana := d.provider.Mint("ana")
 	bob := d.provider.Mint("bob")
-	skill := d.provider.Mint(oidctest.SkillSubject, oidctest.OnBehalfOf("ana"))
+	skill := d.provider.Mint(oidctest.SkillSubject, oidctest.OnBehalfOf("bob"))
 
 	fmt.Fprintln(d.g.stdout)
+	d.say("the rules, in its configuration")
+	_, rules, _ := strings.Cut(sampleConfig, "\npolicies:\n")
+	fmt.Fprintln(d.g.stdout, rules)
+	const people = "SELECT id, name, email, phone FROM customers ORDER BY id LIMIT 3"
 	d.say("ana is in group dba, which may use the connection orders; her OIDC token is her password")
-	if err := d.psql("ana", ana, "SELECT id, name, city FROM customers ORDER BY id LIMIT 3",
-		"UPDATE orders SET status = 'shipped' WHERE id = 42"); err != nil {
-		return err
-	}
-	d.say("a Claude skill acts for ana, with a token that says so")
-	if err := d.psql("skill:reporter", skill, "SELECT status, count(*) FROM orders GROUP BY status ORDER BY status"); err != nil {
+	if err := d.psql("ana", ana, people,
+		`UPDATE customers SET notes = '{"call": "pays by 4111 1111 1111 1111"}' WHERE id = 2`); err != nil {
 		return err
 	}
 	d.say("bob is in group support, which may not use it: refused, and on record")
 	if err := d.psql("bob", bob, "SELECT * FROM payments"); err != nil {
 		return err
 	}
-	d.say("what is on record: ana sees her own sessions and those on her behalf; as an admin, everybody's")
-	if _, err := d.custos("ana", ana, "session", "list"); err != nil {
+	d.say("a Claude skill acts for bob, with a token that says so: it gets the same rows masked, and cannot ask around the mask")
+	if err := d.psql("skill", skill, people, "SELECT id, notes FROM customers WHERE id = 2",
+		"SELECT lower(email) AS x FROM customers LIMIT 1", "SELECT count(*) FROM customers WHERE email LIKE 'keiko%'"); err != nil {
 		return err
 	}
-	out, err := d.custos("ana", ana, "search", "table:orders verb:update")
+	masked, err := d.latest(ana)
+	if err != nil {
+		return err
+	}
+	d.say("it may write a row that it names, and never all; payments are in dry-run; and how much it reads is counted")
+	if err := d.psql("skill", skill, "UPDATE orders SET status = 'shipped' WHERE id = 42", "DELETE FROM orders",
+		"SELECT count(*), sum(cents) FROM payments", "SELECT id, cents FROM products ORDER BY id LIMIT 3",
+		"SELECT count(*) FROM products"); err != nil {
+		return err
+	}
+	judged, err := d.latest(ana)
+	if err != nil {
+		return err
+	}
+	if err := d.agree(ana, skill); err != nil {
+		return err
+	}
+	if err := d.look(ana, masked, judged); err != nil {
+		return err
+	}
+	return d.prove(ana, judged)
+}
+
+// agree has the skill run what is held for a person, and ana approve it.
+func (d *demo) agree(reviewer, skill string) error {
+	d.say("a write that names no key waits on the wire until a person agrees; it can be neither the skill nor bob")
+	w := &pausing{w: d.g.stdout, held: make(chan string, 1), resume: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.psqlTo(w, "skill", skill, "UPDATE orders SET status = 'returned' WHERE placed_at < '2025-01-08' AND status = 'shipped'")
+	}()
+	var err error
+	select {
+	case err = <-ended:
+		return cmp.Or(err, errors.New("the write was not held"))
+	case id := <-w.held:
+		if _, err = d.custos("ana", reviewer, "approval", "list"); err == nil {
+			_, err = d.custos("ana", reviewer, "approval", "approve", id, "--reason", "agreed on the phone")
+		}
+	}
+	fmt.Fprintln(d.g.stdout, "and psql goes on:")
+	close(w.resume)
+	return cmp.Or(err, <-ended)
+}
+
+// pausing passes on what psql prints, and once that names an approval, nothing
+// more until it may resume.
+type pausing struct {
+	w      io.Writer
+	text   []byte
+	held   chan string
+	resume chan struct{}
+}
+
+var approvalAsked = regexp.MustCompile(`custos approval approve (\w+)\n`)
+
+func (p *pausing) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if p.text = append(p.text, b...); p.held != nil {
+		if m := approvalAsked.FindSubmatch(p.text); m != nil {
+			p.held <- string(m[1])
+			<-p.resume
+			p.held = nil
+		}
+	}
+	return n, err
+}
+
+// look shows what is on record: of all, of the session in which rows were
+// masked, and of the one in which statements were refused.
+func (d *demo) look(token, masked, judged string) error {
+	d.say("what is on record: everybody sees their own sessions and those on their behalf; ana, as an admin, all")
+	if _, err := d.custos("ana", token, "session", "list"); err != nil {
+		return err
+	}
+	if _, err := d.custos("ana", token, "session", "show", judged); err != nil {
+		return err
+	}
+	out, err := d.custos("ana", token, "search", "table:orders verb:update")
 	if err != nil {
 		return err
 	}
 	if !strings.Contains(out, "UPDATE orders") {
-		return errors.New("the search did not find what ana ran")
+		return errors.New("the search did not find what the skill ran")
 	}
-	id, err := d.firstSession(ana)
+	d.say("replay: exactly what the skill saw, and so nothing that was hidden from it")
+	out, err = d.custos("ana", token, "session", "replay", "--no-wait", masked)
 	if err != nil {
 		return err
 	}
-	d.say("replay: exactly what ana saw")
-	if _, err := d.custos("ana", ana, "session", "replay", "--no-wait", id); err != nil {
-		return err
+	if !strings.Contains(out, "k***@example.com") || strings.Contains(out, "keiko.weber") {
+		return errors.New("the record does not hold what the skill saw")
 	}
-	return d.prove(ana, id)
+	return nil
 }
 
-// firstSession is the oldest session that is on record.
-func (d *demo) firstSession(token string) (string, error) {
-	cmd := exec.CommandContext(d.ctx, d.self, "session", "list", "--json", "--caller", "ana", "--limit", "0")
+// latest is the newest session on bob's behalf that is on record.
+func (d *demo) latest(token string) (string, error) {
+	cmd := exec.CommandContext(d.ctx, d.self, "session", "list", "--json", "--caller", "bob", "--limit", "1")
 	cmd.Env = append(os.Environ(), "CUSTOS_URL=https://"+d.https, "CUSTOS_CA="+d.ca(), "CUSTOS_TOKEN="+token)
 	out, err := cmd.Output()
 	if err != nil {
@@ -70,7 +153,7 @@ func (d *demo) firstSession(token string) (string, error) {
 	if len(sessions) == 0 {
 		return "", errors.New("no session is on record")
 	}
-	return sessions[len(sessions)-1].ID, nil
+	return sessions[0].ID, nil
 }
 
 // prove verifies the ledger, then a copy of it in which one byte was changed.
@@ -97,8 +180,15 @@ func (d *demo) prove(token, id string) error {
 	if _, err := d.custos("ana", token, "evidence", "export", "--session", id, "--out", bundle); err != nil {
 		return err
 	}
-	_, err = d.custos("auditor", "", "evidence", "verify", bundle, "--key", filepath.Join(data, "keys", "ledger.pub"))
-	return err
+	if _, err = d.custos("auditor", "", "evidence", "verify", bundle, "--key", filepath.Join(data, "keys", "ledger.pub")); err != nil {
+		return err
+	}
+	d.say("in it, too: what the rule in dry-run would have refused")
+	const find = `tar -xzOf evidence.tar.gz entries.jsonl | tr -d '\\' | grep -o '"verbs.*dry_run[^]]*]'`
+	fmt.Fprintf(d.g.stdout, "auditor$ %s\n", find)
+	cmd := exec.CommandContext(d.ctx, "sh", "-c", find)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, d.g.stdout, d.g.stdout
+	return cmd.Run()
 }
 
 // forge changes one letter of the newest segment's record of an UPDATE.
@@ -127,7 +217,7 @@ func (d *demo) invite() {
 		return
 	}
 	for name, token := range map[string]string{"ana": d.provider.Mint("ana"), "bob": d.provider.Mint("bob"), "carol": d.provider.Mint("carol"),
-		"reporter": d.provider.Mint(oidctest.SkillSubject, oidctest.OnBehalfOf("ana"))} {
+		"reporter": d.provider.Mint(oidctest.SkillSubject, oidctest.OnBehalfOf("bob"))} {
 		if err := os.WriteFile(filepath.Join(tokens, name), []byte(token), 0o600); err != nil {
 			return
 		}
