@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
@@ -66,7 +67,7 @@ func compile(text string) (condition, Problems) {
 	if issues.Err() != nil {
 		var problems Problems
 		for _, e := range issues.Errors() {
-			problems = append(problems, Problem{Line: e.Location.Line(), Column: e.Location.Column() + 1, Message: plain(e.Message)})
+			problems = append(problems, problemAt(e.Location, plain(e.Message)))
 		}
 		return condition{}, problems
 	}
@@ -88,6 +89,12 @@ func compile(text string) (condition, Problems) {
 	}
 	s.program, s.cases = program, s.alternatives()
 	return s.condition, nil
+}
+
+// problemAt places a problem. CEL counts columns from 0, and has -1 for both
+// where it does not know.
+func problemAt(at common.Location, message string) Problem {
+	return Problem{Line: max(at.Line(), 1), Column: max(at.Column()+1, 1), Message: message}
 }
 
 // plain says what CEL says of names in our words.
@@ -119,8 +126,7 @@ type scan struct {
 }
 
 func (s *scan) fail(id int64, format string, args ...any) {
-	at := s.tree.SourceInfo().GetStartLocation(id)
-	s.problems = append(s.problems, Problem{Line: at.Line(), Column: at.Column() + 1, Message: fmt.Sprintf(format, args...)})
+	s.problems = append(s.problems, problemAt(s.tree.SourceInfo().GetStartLocation(id), fmt.Sprintf(format, args...)))
 }
 
 func (s *scan) run() {
