@@ -50,9 +50,7 @@ type Front struct {
 	IdleTimeout    time.Duration
 	// MaskKey keys the masks that keep equal values equal.
 	MaskKey [32]byte
-	// ApprovalURL is where people answer an approval; nil: nowhere.
-	ApprovalURL func(id string) string
-	Logger      *slog.Logger
+	Logger  *slog.Logger
 }
 
 // Options are what a Server is made of.
@@ -205,7 +203,7 @@ func (s *Server) listen() error {
 			continue
 		}
 		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
-			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(), ApprovalURL: s.approvalURL()})
+			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey()})
 		if err := take(address, front.Serve); err != nil {
 			return err
 		}
@@ -214,15 +212,6 @@ func (s *Server) listen() error {
 		return take(s.config.Listen.HTTPS, s.serveHTTPS)
 	}
 	return nil
-}
-
-// approvalURL says where people answer approvals; nil: by the command line.
-func (s *Server) approvalURL() func(id string) string {
-	address := s.config.Listen.HTTPS
-	if address == "" {
-		return nil
-	}
-	return func(id string) string { return "https://" + address + "/approvals/" + id }
 }
 
 // Addresses returns what is listened on, in the order of the table of

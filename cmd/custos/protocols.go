@@ -31,6 +31,6 @@ func newPostgres(f server.Front) server.Service {
 	}()
 	return postgres.New(postgres.Options{
 		Gate: f.Gate, Dialer: f.Dialer, TLS: f.TLS, Logger: f.Logger, PreAuthTimeout: f.PreAuthTimeout, IdleTimeout: f.IdleTimeout,
-		Parse: parser.Parse, Catalogs: true, MaskKey: f.MaskKey, ApprovalURL: f.ApprovalURL,
+		Parse: parser.Parse, Catalogs: true, MaskKey: f.MaskKey,
 	})
 }

@@ -151,7 +151,7 @@ func newSessionShow(g *globals) *cobra.Command {
 		printSession(g, s)
 		t := newTable(g.stdout, "ENTRY", "AT", "DECISION", "OUTCOME", "ROWS", "BYTES", "STATEMENT")
 		for _, o := range operations {
-			t.add(fmt.Sprint(o.Entry), localTime(o.At), o.Effect, outcomeOf(o), fmt.Sprint(o.Rows), bytesOf(o.Bytes), o.Text)
+			t.add(fmt.Sprint(o.Entry), localTime(o.At), decisionOf(o), outcomeOf(o), fmt.Sprint(o.Rows), bytesOf(o.Bytes), o.Text)
 		}
 		return t.print(g.stdout)
 	}}
@@ -164,6 +164,19 @@ func printSession(g *globals, s *store.Session) {
 		fmt.Fprintf(g.stdout, "ended       %s\n", localTime(*s.EndedAt))
 	}
 	fmt.Fprintf(g.stdout, "state       %s\n\n", export.Line(s.State))
+}
+
+// decisionOf says what was decided, by which rule where one did, and which rules
+// in dry-run would have decided otherwise.
+func decisionOf(o *store.Operation) string {
+	text := o.Effect
+	if o.Effect != custos.Allow.String() {
+		text += " by " + o.Rule
+	}
+	if len(o.DryRun) > 0 {
+		text += ", not by " + strings.Join(o.DryRun, ", ") + " (dry-run)"
+	}
+	return text
 }
 
 func outcomeOf(o *store.Operation) string {

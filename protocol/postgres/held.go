@@ -30,11 +30,7 @@ func (s *served) onHeld(a *custos.Approval) context.Context {
 	s.holding, s.gaveUp = h, nil
 	s.mu.Unlock()
 	n := fatal{code: "00000", message: fmt.Sprintf("held by rule %s: %s; waiting until %s for approval %s", a.Rule, a.Reason, a.Expires.UTC().Format(time.RFC3339), a.ID)}
-	if s.server.ApprovalURL != nil {
-		n.hint = "a reviewer answers at " + s.server.ApprovalURL(a.ID) + " or by: custos approval approve " + a.ID
-	} else {
-		n.hint = "a reviewer answers by: custos approval approve " + a.ID
-	}
+	n.hint = "a reviewer answers by: custos approval approve " + a.ID
 	notice := n.append(nil, "NOTICE")
 	notice[0] = 'N'
 	s.clientMu.Lock()

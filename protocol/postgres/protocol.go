@@ -33,8 +33,6 @@ type Options struct {
 	// Catalogs has the catalogue of each target's database read, with the
 	// credential of its sessions and on a line of its own.
 	Catalogs bool
-	// ApprovalURL is where people answer an approval; nil: nowhere.
-	ApprovalURL func(id string) string
 	// MaskKey keys the ways of masking that keep equal values equal.
 	MaskKey [32]byte
 	// PreAuthTimeout bounds the time from the connection to its login; 10 s.
