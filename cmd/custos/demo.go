@@ -206,6 +206,11 @@ func (d *demo) psqlTo(w io.Writer, who, token string, statements ...string) erro
 
 func (d *demo) ca() string { return filepath.Join(d.dir, "custos-data", "tls", "ca.pem") }
 
+// env is the environment of this program, run as a caller.
+func (d *demo) env(token string) []string {
+	return append(os.Environ(), "CUSTOS_URL=https://"+d.https, "CUSTOS_CA="+d.ca(), "CUSTOS_TOKEN="+token)
+}
+
 // custos runs this program as a caller, shows it, and returns what it printed.
 func (d *demo) custos(who, token string, args ...string) (string, error) {
 	shown := slices.Clone(args)
@@ -217,7 +222,7 @@ func (d *demo) custos(who, token string, args ...string) (string, error) {
 	fmt.Fprintf(d.g.stdout, "%s$ custos %s\n", who, strings.Join(shown, " "))
 	var out bytes.Buffer
 	cmd := exec.CommandContext(d.ctx, d.self, args...)
-	cmd.Env = append(os.Environ(), "CUSTOS_URL=https://"+d.https, "CUSTOS_CA="+d.ca(), "CUSTOS_TOKEN="+token)
+	cmd.Env = d.env(token)
 	both := io.MultiWriter(d.g.stdout, &out) // one writer, so that lines stay in order
 	cmd.Stdout, cmd.Stderr = both, both
 	err := cmd.Run()

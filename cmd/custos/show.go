@@ -120,6 +120,14 @@ func (d *demo) look(token, masked, judged string) error {
 	if _, err := d.custos("ana", token, "session", "show", judged); err != nil {
 		return err
 	}
+	d.say("the rule in dry-run let payments through; the record says that it would not have")
+	fmt.Fprintf(d.g.stdout, "ana$ custos session export %s --format jsonl | grep dry_run\n", judged)
+	grep := exec.CommandContext(d.ctx, "sh", "-c", `"$0" session export "$1" --format jsonl | grep dry_run`, d.self, judged)
+	grep.Env, grep.Stdout, grep.Stderr = d.env(token), d.g.stdout, d.g.stdout
+	if err := grep.Run(); err != nil {
+		return fmt.Errorf("find what the rule in dry-run would have done: %w", err)
+	}
+	d.say("every statement can be searched")
 	out, err := d.custos("ana", token, "search", "table:orders verb:update")
 	if err != nil {
 		return err
@@ -141,7 +149,7 @@ func (d *demo) look(token, masked, judged string) error {
 // latest is the newest session on bob's behalf that is on record.
 func (d *demo) latest(token string) (string, error) {
 	cmd := exec.CommandContext(d.ctx, d.self, "session", "list", "--json", "--caller", "bob", "--limit", "1")
-	cmd.Env = append(os.Environ(), "CUSTOS_URL=https://"+d.https, "CUSTOS_CA="+d.ca(), "CUSTOS_TOKEN="+token)
+	cmd.Env = d.env(token)
 	out, err := cmd.Output()
 	if err != nil {
 		return "", err
@@ -180,15 +188,8 @@ func (d *demo) prove(token, id string) error {
 	if _, err := d.custos("ana", token, "evidence", "export", "--session", id, "--out", bundle); err != nil {
 		return err
 	}
-	if _, err = d.custos("auditor", "", "evidence", "verify", bundle, "--key", filepath.Join(data, "keys", "ledger.pub")); err != nil {
-		return err
-	}
-	d.say("in it, too: what the rule in dry-run would have refused")
-	const find = `tar -xzOf evidence.tar.gz entries.jsonl | tr -d '\\' | grep -o '"verbs.*dry_run[^]]*]'`
-	fmt.Fprintf(d.g.stdout, "auditor$ %s\n", find)
-	cmd := exec.CommandContext(d.ctx, "sh", "-c", find)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, d.g.stdout, d.g.stdout
-	return cmd.Run()
+	_, err = d.custos("auditor", "", "evidence", "verify", bundle, "--key", filepath.Join(data, "keys", "ledger.pub"))
+	return err
 }
 
 // forge changes one letter of the newest segment's record of an UPDATE.
