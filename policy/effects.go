@@ -46,7 +46,7 @@ var effects = []Effect{
 	{"transaction", "BEGIN, COMMIT, ROLLBACK, SAVEPOINT."},
 	{"transaction.prepared", "A transaction that outlives its session: PREPARE TRANSACTION, COMMIT PREPARED."},
 	{"explain", "EXPLAIN without ANALYZE: what it explains does not run."},
-	{"masked.sentinel", "It writes what a mask puts in a value's place, such as ***MASKED***, as if it were the value."},
+	{"masked.sentinel", "It holds a constant that looks like what a mask puts in a value's place, such as ***MASKED***. The shipped sets refuse it where the operation writes."},
 	{"unknown", "What it does could not be known."},
 }
 
