@@ -117,18 +117,15 @@ func (d *demo) look(token, masked, judged string) error {
 	if _, err := d.custos("ana", token, "session", "list"); err != nil {
 		return err
 	}
-	if _, err := d.custos("ana", token, "session", "show", judged); err != nil {
+	out, err := d.custos("ana", token, "session", "show", judged)
+	if err != nil {
 		return err
 	}
-	d.say("the rule in dry-run let payments through; the record says that it would not have")
-	fmt.Fprintf(d.g.stdout, "ana$ custos session export %s --format jsonl | grep dry_run\n", judged)
-	grep := exec.CommandContext(d.ctx, "sh", "-c", `"$0" session export "$1" --format jsonl | grep dry_run`, d.self, judged)
-	grep.Env, grep.Stdout, grep.Stderr = d.env(token), d.g.stdout, d.g.stdout
-	if err := grep.Run(); err != nil {
-		return fmt.Errorf("find what the rule in dry-run would have done: %w", err)
+	if !strings.Contains(out, "not by payments-are-for-people (dry-run)") {
+		return errors.New("the record does not say what the rule in dry-run would have done")
 	}
 	d.say("every statement can be searched")
-	out, err := d.custos("ana", token, "search", "table:orders verb:update")
+	out, err = d.custos("ana", token, "search", "table:orders verb:update")
 	if err != nil {
 		return err
 	}
