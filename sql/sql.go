@@ -110,7 +110,7 @@ func NewPostgres(limits Limits) *Postgres {
 	set(&limits.Statements, 10_000)
 	set(&limits.Cache, 32<<20)
 	parser := libpgquery.New(limits.Instances)
-	return &Postgres{limits: limits, parser: parser, long: parser.Beside(1), cache: newCache(limits.Cache)}
+	return &Postgres{limits: limits, parser: parser, long: libpgquery.New(1), cache: newCache(limits.Cache)}
 }
 
 // Warm makes the parser's sandboxes, which takes about two seconds, so that no

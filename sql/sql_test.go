@@ -10,6 +10,8 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 	"pgregory.net/rapid"
+
+	"github.com/custos-gateway/custos/sql/libpgquery"
 )
 
 var postgres = NewPostgres(Limits{})
@@ -245,7 +247,7 @@ func TestCacheOfOthersConstants(t *testing.T) {
 		{"update t set a = -5 where b = 'x'", "update t set a = -123456789 where b = '/* y'"},
 	} {
 		p := NewPostgres(Limits{Instances: 1})
-		p.parser = postgres.parser.Beside(1)
+		p.parser = libpgquery.New(1)
 		first, err := p.Parse(pair[0], nil)
 		if err != nil {
 			t.Fatal(err)

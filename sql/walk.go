@@ -213,7 +213,7 @@ func (w *walker) uses(list string, name []*pg.Node) {
 
 // sentinel notes a constant that a mask has put in a value's place.
 func (w *walker) sentinel(c *pg.A_Const) {
-	if s := c.GetSval(); s != nil && looksMasked(s.Sval) {
+	if s := c.GetSval(); s != nil && looksMasked(s.Sval) && token.MatchString(s.Sval) {
 		w.effect(MaskedSentinel)
 	}
 }

@@ -61,7 +61,6 @@ func (e *SyntaxError) Error() string {
 
 // Parser is a pool of instances. It is safe for concurrent use.
 type Parser struct {
-	compile func() (*program, error)
 	// Each slot is an idle instance, or nil where none was made yet or the
 	// last one was thrown away. Taking a slot is the right to parse.
 	slots   chan *instance
@@ -75,21 +74,16 @@ type program struct {
 
 // New returns a parser of at most n instances, made when they are needed.
 func New(n int) *Parser {
-	return newParser(n, sync.OnceValues(compile))
-}
-
-// Beside returns a parser of at most n instances more, of the same code.
-func (p *Parser) Beside(n int) *Parser {
-	return newParser(n, p.compile)
-}
-
-func newParser(n int, compile func() (*program, error)) *Parser {
-	p := &Parser{compile: compile, slots: make(chan *instance, n), timeout: standardTimeout}
+	p := &Parser{slots: make(chan *instance, n), timeout: standardTimeout}
 	for range n {
 		p.slots <- nil
 	}
 	return p
 }
+
+// compiled is the code, made once for the process: it takes a second and more
+// of a processor, and tens of megabytes.
+var compiled = sync.OnceValues(compile)
 
 func compile() (*program, error) {
 	ctx := context.Background()
@@ -190,7 +184,7 @@ type instance struct {
 }
 
 func (p *Parser) instantiate() (*instance, error) {
-	program, err := p.compile()
+	program, err := compiled()
 	if err != nil {
 		return nil, fmt.Errorf("compile SQL parser: %w", err)
 	}

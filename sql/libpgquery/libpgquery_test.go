@@ -90,7 +90,7 @@ func TestNesting(t *testing.T) {
 
 // What takes too long is ended, and the next caller is served.
 func TestTimeout(t *testing.T) {
-	p := shared.Beside(1)
+	p := New(1)
 	p.timeout = 1 // nanosecond: any call takes longer
 	if _, err := p.Parse("select 1"); !errors.Is(err, ErrTrap) {
 		t.Errorf("got %v", err)
