@@ -21,6 +21,7 @@ import (
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/identity"
+	"github.com/custos-gateway/custos/mask"
 )
 
 // Protocol is one way in that is not HTTP.
@@ -101,7 +102,7 @@ const stopTimeout = 10 * time.Second
 // configuration in force is put on record, and the addresses are taken. A
 // crash in it leaves nothing that the next Open does not find and finish.
 func Open(o Options) (*Server, error) {
-	c, err := config.Load(o.ConfigPath, config.Options{Protocols: o.names()})
+	c, err := config.Load(o.ConfigPath, config.Options{Protocols: o.names(), Detectors: mask.Kinds()})
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +301,7 @@ func (s *Server) tend(ctx context.Context) {
 // reload takes the changed file into force, or keeps what is in force and says
 // why. The new configuration is on record before it judges anything.
 func (s *Server) reload() {
-	c, err := config.Load(s.ConfigPath, config.Options{Protocols: s.names()})
+	c, err := config.Load(s.ConfigPath, config.Options{Protocols: s.names(), Detectors: mask.Kinds()})
 	if err != nil {
 		s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
 		return

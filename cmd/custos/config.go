@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/mask"
 	"github.com/spf13/cobra"
 )
 
@@ -30,7 +31,7 @@ func newConfigCheck(g *globals, protocols []string) *cobra.Command {
 		Short: "Report everything that is wrong in a configuration, with line numbers",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return checkConfig(g, path, config.Options{Protocols: protocols})
+			return checkConfig(g, path, config.Options{Protocols: protocols, Detectors: mask.Kinds()})
 		},
 	}
 	c.Flags().StringVar(&path, "config", path, "the configuration `file`")
