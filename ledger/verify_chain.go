@@ -89,7 +89,7 @@ func (c *chain) time(index uint64, e *custos.Entry, file string) {
 func (c *chain) session(index uint64, e *custos.Entry, file string) {
 	s := c.open[e.Session]
 	switch e.Kind {
-	case custos.EntryTurned, custos.EntryErased, custos.EntryViewed:
+	case custos.EntryTurned, custos.EntryErased, custos.EntryViewed, custos.EntryAsked, custos.EntryAnswered, custos.EntryEnded:
 		return
 	case custos.EntryOpened:
 		if s != nil {
@@ -112,7 +112,9 @@ func (c *chain) session(index uint64, e *custos.Entry, file string) {
 		delete(s.operations, e.Settled.Operation)
 	case e.Kind == custos.EntryInput && e.Input != nil:
 		c.refers(index, e.Input.Operation, s, file)
-	case e.Kind == custos.EntrySubmitted || e.Kind == custos.EntrySettled || e.Kind == custos.EntryInput:
+	case e.Kind == custos.EntryReleased && e.Released != nil:
+		c.refers(index, e.Released.Operation, s, file)
+	case e.Kind == custos.EntrySubmitted || e.Kind == custos.EntrySettled || e.Kind == custos.EntryInput || e.Kind == custos.EntryReleased:
 		c.v.damage(index, file, "entry %d does not say what entries of its kind say", index)
 	}
 }

@@ -252,7 +252,7 @@ def resync(b, at, low, high):
 # --- Verification (section "Verification") ---------------------------------
 
 BEGAN = ("gateway.started", "gateway.recovered", "config.loaded")
-AFTER_CLOSE = ("session.turned-away", "recording.erased", "recording.viewed")
+AFTER_CLOSE = ("session.turned-away", "recording.erased", "recording.viewed", "approval.requested", "approval.answered", "approval.ended")
 SLACK = 300.0  # seconds
 
 
@@ -503,7 +503,7 @@ class Verifier:
         if operations is None:
             self.found(index, file, "entry %d is of session %s, which is not open there" % (index, name))
             return
-        about = {"operation.settled": "settled", "operation.input": "input"}.get(kind)
+        about = {"operation.settled": "settled", "operation.input": "input", "operation.released": "released"}.get(kind)
         if kind == "session.closed":
             del self.open[name]
         elif kind == "operation.submitted":
