@@ -34,6 +34,9 @@ type Protocol struct {
 	New func(Front) Service
 	// Render shows recorded answers.
 	Render custos.Renderer
+	// Operation is what a statement's text is, as far as that is known without
+	// a target; nil: the protocol has no such.
+	Operation func(statement string) (*custos.Operation, error)
 }
 
 // Service accepts callers on a listener until ctx ends. It returns when the

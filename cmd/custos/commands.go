@@ -12,6 +12,7 @@ func commands(g *globals) []*cobra.Command {
 		newSessionCommand(g),
 		newSearchCommand(g),
 		newApprovalCommand(g),
+		newPolicyCommand(g),
 		newLedgerCommand(g),
 		newEvidenceCommand(g),
 	}

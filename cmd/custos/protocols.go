@@ -1,6 +1,9 @@
 package main
 
 import (
+	"sync"
+
+	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/protocol/postgres"
 	"github.com/custos-gateway/custos/server"
@@ -9,7 +12,7 @@ import (
 
 // protocols is the table of protocols: one line each.
 var protocols = []server.Protocol{
-	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render},
+	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation},
 }
 
 func protocolNames() []string {
@@ -33,4 +36,16 @@ func newPostgres(f server.Front) server.Service {
 		Gate: f.Gate, Dialer: f.Dialer, TLS: f.TLS, Logger: f.Logger, PreAuthTimeout: f.PreAuthTimeout, IdleTimeout: f.IdleTimeout,
 		Parse: parser.Parse, Catalogs: true, MaskKey: f.MaskKey,
 	})
+}
+
+var postgresParser = sync.OnceValue(func() *sql.Postgres { return sql.NewPostgres(sql.Limits{}) })
+
+// postgresOperation is what a text of SQL does, to a database of which nothing
+// is known.
+func postgresOperation(text string) (*custos.Operation, error) {
+	t, err := postgresParser().Parse(text, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &custos.Operation{Class: "Query", Text: text, Verbs: t.Verbs, Objects: t.Objects, Writes: t.Writes, Facts: &t.Facts}, nil
 }
