@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // veiled is a connection on which nothing is refused, and much is hidden.
@@ -70,6 +71,7 @@ func TestMasks(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(strings.ReplaceAll(mode.String(), " ", "-"), func(t *testing.T) { s.ask(t, mode) })
 	}
+	t.Run("undescribed", s.undescribed)
 	t.Run("copy", s.copies)
 	t.Run("visible", s.visible)
 	s.verify()
@@ -215,6 +217,57 @@ func (s *site) visible(t *testing.T) {
 		}
 		if first, second := strings.Fields(tokens[0]), strings.Fields(tokens[1]); first[0] != first[1] || second[0] == second[1] || !slices.Equal(first[:1], second[:1]) || !strings.HasPrefix(first[0], "tok_") {
 			t.Errorf("%s: tokens %q", mode, tokens)
+		}
+	}
+}
+
+// undescribed runs statements without ever asking what they answer with, in
+// both formats, in pieces, by a name, and in pipelines.
+func (s *site) undescribed(t *testing.T) {
+	conn, heard := s.overhear(t, pgx.QueryExecModeExec)
+	f := conn.PgConn().Frontend()
+	for _, sql := range []string{
+		"SELECT * FROM people", "SELECT email, ssn, salary, doc, tags FROM people", "SELECT p FROM people p", "SELECT to_jsonb(p) FROM people p",
+		"SELECT free, data, blob, number, amount FROM people", "SELECT * FROM mirrored", "SELECT loud(email) FROM people", "TABLE contacts",
+		"WITH x AS (UPDATE people SET name = name WHERE id < 4 RETURNING *) SELECT * FROM x", "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM people", "FETCH 3 FROM c", "CLOSE c",
+	} {
+		for _, formats := range [][]int16{nil, {0}, {1}} {
+			heard.Reset()
+			f.SendParse(&pgproto3.Parse{Name: "named", Query: sql})
+			f.SendBind(&pgproto3.Bind{PreparedStatement: "named", DestinationPortal: "p", ResultFormatCodes: formats})
+			f.SendExecute(&pgproto3.Execute{Portal: "p", MaxRows: 2})
+			f.SendExecute(&pgproto3.Execute{Portal: "p", MaxRows: 1})
+			f.SendExecute(&pgproto3.Execute{Portal: "p"})
+			f.SendClose(&pgproto3.Close{ObjectType: 'S', Name: "named"})
+			f.SendParse(&pgproto3.Parse{Query: "SELECT email FROM people"})
+			f.SendBind(&pgproto3.Bind{ResultFormatCodes: formats})
+			f.SendExecute(&pgproto3.Execute{})
+			f.SendSync(&pgproto3.Sync{})
+			if err := f.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			rows := 0
+			for done := false; !done; {
+				m, err := f.Receive()
+				if err != nil {
+					t.Fatalf("%s: %v", sql, err)
+				}
+				switch m.(type) {
+				case *pgproto3.DataRow:
+					rows++
+				case *pgproto3.ReadyForQuery:
+					done = true
+				}
+			}
+			for _, leak := range leaks {
+				if bytes.Contains(heard.Bytes(), []byte(leak)) {
+					t.Errorf("%s in formats %v: %q came back", sql, formats, leak)
+					break
+				}
+			}
+			if strings.HasPrefix(sql, "SELECT *") && rows < 10 {
+				t.Errorf("%s in formats %v: %d rows", sql, formats, rows)
+			}
 		}
 	}
 }

@@ -151,6 +151,36 @@ func (c *Catalog) Tags(column string) []string {
 	return c.tags[column]
 }
 
+// TypeOf returns the OID of the type of a stored column, written
+// schema.table.column; 0: it is not known for sure.
+func (c *Catalog) TypeOf(column string) uint32 {
+	if c == nil {
+		return 0
+	}
+	var types []uint32
+	for i, end := range column {
+		if end != '.' {
+			continue
+		}
+		for j, other := range column[i+1:] {
+			if other != '.' {
+				continue
+			}
+			for _, r := range c.Named(column[:i], column[i+1:i+1+j]) {
+				for k := range r.Columns {
+					if r.Columns[k].Name == column[i+1+j+1:] {
+						types = append(types, r.Columns[k].Type)
+					}
+				}
+			}
+		}
+	}
+	if len(types) != 1 {
+		return 0
+	}
+	return types[0]
+}
+
 // Column returns the stored columns that a relation's column shows, as
 // schema.table.column, itself first, and the tags of all of them: those of the
 // tables that it inherits from or that inherit from it, and those that a

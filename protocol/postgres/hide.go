@@ -96,7 +96,7 @@ func newPlan(v *veil, columns []described, results []sql.Result, known bool, c *
 		pc := planned{hidden: h, described: d, scan: v.masker != nil && scanned(d.typ)}
 		p.whole = p.whole || h.is
 		p.scan = p.scan || pc.scan
-		p.deep = p.deep || pc.scan && !d.textual() && !d.json() && (d.binary || d.typ == pgtype.ByteaOID)
+		p.deep = p.deep || pc.scan && (d.typ == 0 || !d.textual() && !d.json() && (d.binary || d.typ == pgtype.ByteaOID))
 		p.columns[i] = pc
 	}
 	if !p.whole && !p.scan {
@@ -221,7 +221,8 @@ func appendJSONText(dst []byte, d *described, text []byte) []byte {
 // look looks through a value.
 func (p *plan) look(dst []byte, d *described, value []byte) (out []byte, masked int, null bool) {
 	m := p.veil.masker
-	if d.typ == pgtype.ByteaOID || d.binary && (d.typ == pgtype.Int8OID || d.typ == pgtype.NumericOID) {
+	hexadecimal := !d.binary && len(value) > 2 && value[0] == '\\' && value[1] == 'x'
+	if d.typ == pgtype.ByteaOID || hexadecimal || d.binary && (d.typ == pgtype.Int8OID || d.typ == pgtype.NumericOID || d.typ == 0 && len(value) == 8) {
 		if p.veil.masker.Any(p.plain(d, value)) {
 			return dst, 1, true
 		}
@@ -254,12 +255,12 @@ func (p *plan) look(dst []byte, d *described, value []byte) (out []byte, masked 
 // plain is a value as text that can be looked through.
 func (p *plan) plain(d *described, value []byte) []byte {
 	switch {
-	case d.typ == pgtype.ByteaOID && !d.binary && len(value) > 2 && value[0] == '\\' && value[1] == 'x':
+	case !d.binary && len(value) > 2 && value[0] == '\\' && value[1] == 'x':
 		b, err := hex.DecodeString(string(value[2:]))
 		if err == nil {
 			return b
 		}
-	case d.typ == pgtype.Int8OID && len(value) == 8:
+	case d.binary && d.typ != pgtype.ByteaOID && len(value) == 8:
 		return strconv.AppendInt(nil, int64(binary.BigEndian.Uint64(value)), 10)
 	case d.typ == pgtype.NumericOID && d.binary:
 		if p.types == nil {

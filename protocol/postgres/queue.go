@@ -93,6 +93,9 @@ func (w *work) newPlan() *plan {
 			columns = make([]described, len(results))
 			for i := range results {
 				columns[i].name = results[i].Name
+				if results[i].Plain && len(results[i].Sources) == 1 {
+					columns[i].typ = catalog.TypeOf(results[i].Sources[0])
+				}
 			}
 		}
 		for i := range columns {
