@@ -6,7 +6,10 @@ import (
 )
 
 // keys are buffers for the keys of texts; longer ones than maxKept are let go.
-var keys = sync.Pool{New: func() any { return new([]byte) }}
+var keys = sync.Pool{New: func() any {
+	b := make([]byte, 0, 512)
+	return &b
+}}
 
 const maxKept = 64 << 10
 
@@ -65,13 +68,23 @@ func (c *cache) put(key string, t *Text) {
 func sizeOf(t *Text) int {
 	size := 400
 	for _, s := range append(t.Statements[:len(t.Statements):len(t.Statements)], t.Statement) {
-		size += 56
-		for _, word := range s.Verbs {
-			size += 16 + len(word)
+		size += 300
+		f := &s.Facts
+		for _, list := range [][]string{s.Verbs, s.Objects, f.Columns, f.Predicates, f.Changed, f.Copied, f.Unknown} {
+			size += sizeOfAll(list)
 		}
-		for _, word := range s.Objects {
-			size += 16 + len(word)
+		size += 16 * len(f.Effects)
+		for _, r := range s.Results {
+			size += 48 + len(r.Name) + sizeOfAll(r.Sources)
 		}
+	}
+	return size
+}
+
+func sizeOfAll(list []string) int {
+	size := 16 * len(list)
+	for _, word := range list {
+		size += len(word)
 	}
 	return size
 }

@@ -136,6 +136,9 @@ func (c *conditions) judge(n *pg.Node, not bool) judgement {
 		}
 		return judgement{fixedRows, []string{currentOf}}
 	case *pg.Node_TypeCast:
+		if c.column(e.TypeCast.Arg) != "" {
+			return judgement{} // of a number, it is all but zero
+		}
 		if j := c.judge(e.TypeCast.Arg, not); j.filter == everyRow {
 			return j
 		}
@@ -190,23 +193,60 @@ func (c *conditions) combined(e *pg.BoolExpr, not bool) judgement {
 		}
 		return j
 	}
-	j := c.judge(e.Args[0], not)
-	for _, arg := range e.Args[1:] {
+	parts := c.alternatives(nil, &pg.Node{Node: &pg.Node_BoolExpr{BoolExpr: e}}, not)
+	j := judgement{filter: fixedRows}
+	for i, p := range parts {
+		if i == 0 {
+			j = c.judge(p.node, p.not)
+		} else {
+			j = j.or(c.judge(p.node, p.not))
+		}
 		if j.filter == everyRow {
 			return j
 		}
-		j = j.or(c.judge(arg, not))
 	}
-	if j.filter != everyRow && c.cover(e.Args, not) {
+	if len(parts) == 0 || c.cover(parts) {
 		return judgement{}
 	}
 	return j
 }
 
+// alternative is one of several conditions of which any is enough.
+type alternative struct {
+	node *pg.Node
+	not  bool
+}
+
+// alternatives appends the conditions of which any is enough for n, or for what
+// is not n.
+func (c *conditions) alternatives(parts []alternative, n *pg.Node, not bool) []alternative {
+	e := n.GetBoolExpr()
+	switch {
+	case e == nil || len(e.Args) == 0:
+	case e.Boolop == pg.BoolExprType_NOT_EXPR:
+		return c.alternatives(parts, e.Args[0], !not)
+	case (e.Boolop == pg.BoolExprType_OR_EXPR) != not:
+		for _, arg := range e.Args {
+			parts = c.alternatives(parts, arg, not)
+		}
+		return parts
+	}
+	return append(parts, alternative{n, not})
+}
+
 // and is the judgement of both conditions together.
 func (j judgement) and(other judgement) judgement {
-	return judgement{max(j.filter, other.filter), append(slices.Clip(j.fixed), other.fixed...)}
+	fixed := slices.Clip(j.fixed)
+	for _, name := range other.fixed {
+		if len(fixed) < maxFixed && !slices.Contains(fixed, name) {
+			fixed = append(fixed, name)
+		}
+	}
+	return judgement{max(j.filter, other.filter), fixed}
 }
+
+// maxFixed bounds how many columns are noted: a key has at most 32.
+const maxFixed = 64
 
 // or is the judgement of either.
 func (j judgement) or(other judgement) judgement {
@@ -234,6 +274,9 @@ func (c *conditions) plain(n *pg.Node) (name string, exact bool) {
 	exact = true
 	for {
 		if cast := n.GetTypeCast(); cast != nil {
+			if last(words(cast.TypeName.GetNames())) == "bool" {
+				return "", false
+			}
 			exact = exact && keeps(cast.TypeName)
 			n = cast.Arg
 			continue

@@ -1,8 +1,10 @@
 package sql
 
 import (
+	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -66,6 +68,9 @@ func (c *conditions) expression(e *pg.A_Expr, not bool) judgement {
 	case pg.A_Expr_Kind_AEXPR_NULLIF:
 		return judgement{}
 	case pg.A_Expr_Kind_AEXPR_DISTINCT, pg.A_Expr_Kind_AEXPR_NOT_DISTINCT:
+		if left.GetAConst().GetIsnull() {
+			left, right = right, left
+		}
 		if right.GetAConst().GetIsnull() {
 			return c.null(left, op == "=")
 		}
@@ -223,6 +228,9 @@ func (c *conditions) isEvery(op, name string, value *pg.Node) bool {
 		}
 		return strings.Trim(text, `{}[]()" `) == "" // such as tags @> '{}'
 	}
+	if number, err := strconv.ParseFloat(numberText(value), 64); err == nil {
+		return number >= math.MaxInt32 && (op == "<" || op == "<=") || number <= -math.MaxInt32 && (op == ">" || op == ">=")
+	}
 	if ref := value.GetColumnRef(); ref != nil && len(c.others) > 0 && op != "<>" {
 		return c.joinsItself(name, words(ref.Fields))
 	}
@@ -230,6 +238,19 @@ func (c *conditions) isEvery(op, name string, value *pg.Node) bool {
 		return c.subqueryIsEvery(op, s)
 	}
 	return hasQuery(value)
+}
+
+// numberText returns a number as it is written, or "".
+func numberText(n *pg.Node) string {
+	n = uncast(n)
+	if e := n.GetAExpr(); e != nil && e.Lexpr == nil && last(words(e.Name)) == "-" && numberText(e.Rexpr) != "" {
+		return "-" + numberText(e.Rexpr)
+	}
+	if c := n.GetAConst(); c.GetIval() != nil || c.GetFval() != nil {
+		text, _ := constantText(n)
+		return text
+	}
+	return ""
 }
 
 // smooth are functions of which a range of values is one of their first

@@ -88,6 +88,8 @@ func (c *conditions) each(n *pg.Node, fn func(proto.Message) bool) {
 	})
 }
 
+// eachMessage calls fn with m and every message in it, until it says not to go
+// deeper into one.
 func eachMessage(m protoreflect.Message, fn func(proto.Message) bool) {
 	if !fn(m.Interface()) {
 		return
@@ -200,7 +202,9 @@ func (s *spans) cover() bool {
 			}
 		}
 	}
-	if s.null && s.some || s.truth && s.lie || len(s.apart) > 0 && (len(s.below) > 0 || len(s.above) > 0 || s.other) || s.unlike && (s.other || len(s.equal) > 0) {
+	ranged := len(s.below) > 0 || len(s.above) > 0
+	switch {
+	case s.null && s.some, s.truth && s.lie, s.other && (ranged || len(s.apart) > 0), ranged && len(s.apart) > 0, s.unlike && (s.other || ranged || len(s.equal) > 0):
 		return true
 	}
 	for i, value := range s.apart {
@@ -247,21 +251,17 @@ const maxSpans = 64
 
 // cover reports conditions of which one always holds, where each alone depends
 // on the row.
-func (c *conditions) cover(args []*pg.Node, not bool) bool {
+func (c *conditions) cover(parts []alternative) bool {
 	c.w.sensitive = true
 	columns := map[string]*spans{}
 	whole := map[string]bool{} // by shape; true: what is not it
-	for _, n := range args {
-		opposite := not
-		for n.GetBoolExpr().GetBoolop() == pg.BoolExprType_NOT_EXPR && len(n.GetBoolExpr().GetArgs()) > 0 {
-			opposite, n = !opposite, n.GetBoolExpr().Args[0]
-		}
-		shape := string(c.shape(n, maxShape/8))
-		if before, seen := whole[shape]; seen && before != opposite {
+	for _, p := range parts {
+		shape := string(c.shape(p.node, maxShape/8))
+		if before, seen := whole[shape]; seen && before != p.not {
 			return true
 		}
-		whole[shape] = opposite
-		name, op, value := c.atom(n, opposite)
+		whole[shape] = p.not
+		name, op, value := c.atom(p.node, p.not)
 		if name == "" {
 			continue
 		}
@@ -272,6 +272,16 @@ func (c *conditions) cover(args []*pg.Node, not bool) bool {
 		}
 		s.note(op, value)
 		if len(s.below)+len(s.above)+len(s.apart)+len(s.equal) > maxSpans && (len(s.below) > 0 || len(s.above) > 0 || len(s.apart) > 0) {
+			return true
+		}
+	}
+	// This and that, or not this, or not that.
+	for _, p := range parts {
+		e := p.node.GetBoolExpr()
+		if e != nil && !slices.ContainsFunc(e.Args, func(arg *pg.Node) bool {
+			not, seen := whole[string(c.shape(arg, maxShape/8))]
+			return !seen || not == p.not
+		}) {
 			return true
 		}
 	}
@@ -347,7 +357,7 @@ func (c *conditions) atomOf(e *pg.A_Expr, not bool) (name, op string, value *pg.
 	if many {
 		switch {
 		case any && op == "=":
-			return name, "in", value
+			return name, "=", value
 		case !any && op == "<>":
 			return name, "<>", value
 		}
@@ -362,7 +372,7 @@ func (c *conditions) atomOf(e *pg.A_Expr, not bool) (name, op string, value *pg.
 		}
 		return name, "other", value
 	case pg.A_Expr_Kind_AEXPR_DISTINCT, pg.A_Expr_Kind_AEXPR_NOT_DISTINCT:
-		if value.GetAConst().GetIsnull() {
+		if value.GetAConst().GetIsnull() { // on either side
 			return name, map[bool]string{true: opNull, false: opNotNull}[op == "="], nil
 		}
 	}

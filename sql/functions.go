@@ -171,12 +171,18 @@ func (w *walker) setsConfig(args []*pg.Node) {
 	w.calledEffect(effectConfig)
 }
 
+// ownPrefixes begin the names of the server's own functions that do more than
+// compute. What extensions bring is in the catalogue.
+var ownPrefixes = []string{"pg_", "lo_", "loread", "lowrite", "query_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml", "cursor_to_xml",
+	"ts_stat", "ts_rewrite", "set_config", "nextval", "setval", "binary_upgrade_"}
+
 // notation notes a name behind a full stop that may be a call: to PostgreSQL,
 // t.f is f(t) where t has no column f, and ('x').f is f('x').
 func (w *walker) notation(name string) {
 	_, runs := runsText[name]
-	known := functionEffect("", name) != "" || runs || name == "set_config" || name == "ts_rewrite" || strings.HasPrefix(name, "table_to_xml")
-	if known || len(w.catalog.Functions("", name)) > 0 && !w.catalog.hasColumn(name) {
+	own := (runs || name == "ts_rewrite" || name == "set_config" || strings.HasPrefix(name, "table_to_xml") || functionEffect("", name) != "") &&
+		slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	if own || len(w.catalog.Functions("", name)) > 0 && !w.catalog.hasColumn(name) {
 		w.call([]*pg.Node{pg.MakeStrNode(name)}, nil)
 	}
 }

@@ -24,7 +24,7 @@ var limitSettings = words2set("statement_timeout lock_timeout idle_in_transactio
 	"max_parallel_maintenance_workers tcp_keepalives_idle tcp_keepalives_interval tcp_keepalives_count tcp_user_timeout client_connection_check_interval " +
 	"deadlock_timeout vacuum_cost_delay vacuum_cost_limit")
 
-// timeouts are those that a value other than none makes stricter.
+// timeouts are those that a value within bounds makes no laxer than is common.
 var timeouts = words2set("statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout transaction_timeout")
 
 // auditPrefixes begin the names of settings that say what the server records.
@@ -83,7 +83,7 @@ func namedSetting(name, value string, constant bool) string {
 	}
 	prefix, _, dotted := strings.Cut(name, ".")
 	switch {
-	case timeouts[name] && constant && positive(value):
+	case timeouts[name] && constant && bounds(value):
 		return effectSession
 	case limitSettings[name]:
 		return effectLimit
@@ -93,11 +93,16 @@ func namedSetting(name, value string, constant bool) string {
 	return effectConfig
 }
 
-// positive reports a number above zero, with a unit or none.
-func positive(value string) bool {
+// units are those of durations, in milliseconds. Less than one is rounded, to
+// none perhaps.
+var units = map[string]float64{"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+
+// bounds reports a duration that bounds a session: a day at most.
+func bounds(value string) bool {
 	digits := strings.TrimRight(strings.TrimSpace(value), "abcdefghijklmnopqrstuvwxyz ")
+	unit := units[strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(value), digits))]
 	n, err := strconv.ParseFloat(digits, 64)
-	return err == nil && n > 0
+	return err == nil && n*unit >= 1 && n*unit <= 24*units["h"]
 }
 
 // constantText returns a constant as text.

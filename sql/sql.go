@@ -8,9 +8,7 @@
 package sql
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -198,10 +196,9 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 		t.Writes = t.Writes || s.Writes
 		constants = constants || w.sensitive || traced.constants
 	}
-	sum := sha256.Sum256(read(text, nil).key)
-	fingerprint := hex.EncodeToString(sum[:8])
+	mark := fingerprint(result.Stmts)
 	if len(t.Statements) == 1 {
-		t.Statements[0].Facts.Fingerprint = fingerprint
+		t.Statements[0].Facts.Fingerprint = mark
 		t.Statement = t.Statements[0]
 		return t, constants, nil
 	}
@@ -221,7 +218,7 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 		Copied:     all(func(s *Statement) []string { return s.Facts.Copied }),
 		Unknown:    all(func(s *Statement) []string { return s.Facts.Unknown }),
 
-		Fingerprint: fingerprint,
+		Fingerprint: mark,
 	}
 	return t, constants, nil
 }

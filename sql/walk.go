@@ -110,6 +110,7 @@ func (w *walker) visit(m protoreflect.Message) {
 	case *pg.RangeTableSample:
 		if method := words(n.Method); len(method) != 1 || method[0] != "system" && method[0] != "bernoulli" {
 			w.calls = true
+			w.calledEffect(effectCode)
 		}
 	case *pg.LockingClause:
 		// FOR UPDATE writes row locks. Its relations are aliases.
