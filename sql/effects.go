@@ -318,13 +318,37 @@ func computes(n *pg.Node) bool {
 
 // readsRelation notes what is special about a relation that is named.
 func (w *walker) readsRelation(r *pg.RangeVar) {
-	if r.Schemaname == "pg_toast" {
+	if r.Schemaname == "pg_toast" || r.Schemaname == "vault" { // the latter is of an extension
 		w.calledEffect(effectSecret)
 	}
 	if r.Schemaname == "" && slices.Contains(w.ctes, r.Relname) {
 		return
 	}
 	w.named(r)
+	w.looksThrough(r)
+}
+
+// looksThrough notes what a view does that is read, which its owner may and its
+// reader perhaps not. That it compares by an extension's operators is no
+// matter.
+func (w *walker) looksThrough(r *pg.RangeVar) {
+	for _, of := range w.catalog.Named(r.Schemaname, r.Relname) {
+		if of.Kind != 'v' || of.Definition == "" {
+			continue
+		}
+		in, ok := w.inner(of.Definition)
+		if !ok {
+			w.calls, w.unseen = true, true
+			w.calledEffect(effectCode)
+			continue
+		}
+		for _, e := range in.effects {
+			if e != effectRead && (e != effectCode || in.unseen) {
+				w.calledEffect(e)
+			}
+		}
+		w.calls, w.unseen = w.calls || in.unseen, w.unseen || in.unseen
+	}
 }
 
 // named notes a relation that holds what the server keeps to itself.

@@ -26,6 +26,9 @@ var world = func() *Catalog {
 		table(4, "archive", nil, "id", "customer_id"),
 		table(5, "notes", nil, "user_id", "body"),
 		table(6, "banned", nil, "user_id"),
+		{OID: 8, Schema: "app", Name: "logins", Kind: 'v', Columns: []Column{{Number: 1, Name: "x"}}, Definition: "SELECT pg_shadow.passwd FROM pg_catalog.pg_shadow"},
+		{OID: 9, Schema: "app", Name: "outer_view", Kind: 'v', Columns: []Column{{Number: 1, Name: "x"}}, Definition: "SELECT logins.x, public.cleanup() FROM app.logins"},
+		{OID: 10, Schema: "public", Name: "alike", Kind: 'v', Columns: []Column{{Number: 1, Name: "id"}}, Definition: "SELECT u.id FROM public.users u WHERE u.name OPERATOR(public.=) 'x'"},
 		{OID: 7, Schema: "public", Name: "v", Kind: 'v', Columns: []Column{{Number: 1, Name: "id"}}, Definition: "SELECT users.id FROM public.users"},
 	}
 	functions := []Function{

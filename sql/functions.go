@@ -15,7 +15,7 @@ var functionEffects = effectsOf(map[string]string{
 		utl_file.* file_fdw_*`,
 	effectSecret: `pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings pg_stat_get_wal_receiver loread lo_get get_raw_page tuple_data_split
 		heap_page_item* bt_page_* bt_metap gin_leafpage_items gin_page_* gist_page_* hash_page_* brin_page_* brin_revmap_data brin_metapage_info
-		fsm_page_contents page_header`,
+		fsm_page_contents page_header vault.* pgsodium.*`,
 	effectStatistics: `pg_mcv_list_items`,
 	effectDestroy:    `lo_unlink heap_force_kill heap_force_freeze`,
 	effectWide:       `setval lo_create lo_creat lo_put lowrite lo_from_bytea lo_truncate lo_truncate64 lo_open lo_manage`,
@@ -117,6 +117,7 @@ func (w *walker) call(name []*pg.Node, args []*pg.Node) {
 	default:
 		w.calls = true
 		if !special || len(users) > 0 {
+			w.unseen = true
 			w.calledEffect(effectCode)
 		}
 	}

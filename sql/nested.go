@@ -62,7 +62,7 @@ func (w *walker) take(in *walker) {
 	for _, why := range in.unknown {
 		w.cannotKnow(why)
 	}
-	w.commands, w.calls = w.commands || in.commands, w.calls || in.calls
+	w.commands, w.calls, w.unseen = w.commands || in.commands, w.calls || in.calls, w.unseen || in.unseen
 }
 
 // cannotKnow notes, in words, what is beyond knowing.
