@@ -28,3 +28,6 @@ CREATE VIEW user_emails AS SELECT id, lower(email) AS address FROM users;
 CREATE FUNCTION cleanup_old_users() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 0; END $$;
 CREATE FUNCTION cleanup(text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 0; END $$;
 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE VIEW sleepy AS SELECT id, pg_sleep(0) IS NULL AS slept FROM orders;
+CREATE VIEW cleaning AS SELECT cleanup(name) FROM products;
+CREATE VIEW logins AS SELECT rolname, rolpassword FROM pg_authid;
