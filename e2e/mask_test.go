@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -268,6 +269,26 @@ func (s *site) undescribed(t *testing.T) {
 			if strings.HasPrefix(sql, "SELECT *") && rows < 10 {
 				t.Errorf("%s in formats %v: %d rows", sql, formats, rows)
 			}
+		}
+	}
+}
+
+// TestCatalogUnreadable has a target that lets the gateway in once only: where
+// rules would have to judge without the catalogue, nothing is let through.
+func TestCatalogUnreadable(t *testing.T) {
+	s := newSiteOf(t, strings.ReplaceAll(veiled, "USER", "limited"), func(s *site) {
+		s.direct("postgres", "CREATE DATABASE veiled; CREATE ROLE limited LOGIN CONNECTION LIMIT 1 PASSWORD '"+s.target.Password+"'")
+		s.direct("veiled", people+"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO limited")
+	})
+	conn, heard := s.overhear(t, pgx.QueryExecModeSimpleProtocol)
+	for _, sql := range []string{"SELECT email FROM people", "SELECT id FROM people WHERE email LIKE 'h%'", "SELECT 1"} {
+		heard.Reset()
+		_, err := conn.Exec(t.Context(), sql)
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57P03" || !strings.Contains(e.Detail, "postgres/catalogue") {
+			t.Errorf("%s: %v", sql, err)
+		}
+		if bytes.Contains(heard.Bytes(), []byte("hidden")) {
+			t.Errorf("%s: something came back", sql)
 		}
 	}
 }

@@ -52,6 +52,8 @@ type Front struct {
 	TLS            *tls.Config
 	PreAuthTimeout time.Duration
 	IdleTimeout    time.Duration
+	// Rules reports whether there are rules in force.
+	Rules func() bool
 	// MaskKey keys the masks that keep equal values equal.
 	MaskKey [32]byte
 	Logger  *slog.Logger
@@ -207,7 +209,8 @@ func (s *Server) listen() error {
 			continue
 		}
 		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
-			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey()})
+			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(),
+			Rules: func() bool { return len(s.inForce.Load().config.Rules) > 0 }})
 		if err := take(address, front.Serve); err != nil {
 			return err
 		}

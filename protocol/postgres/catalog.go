@@ -122,7 +122,11 @@ func commentTags(comment string) []string {
 
 // catalogLife is how long a catalogue is taken for what the database has. What
 // callers change through the gateway is seen at once.
-const catalogLife = 30 * time.Second
+// One that cannot be read again serves until catalogEnd.
+const (
+	catalogLife = 30 * time.Second
+	catalogEnd  = 10 * time.Minute
+)
 
 // catalogs keeps what is known of each database.
 type catalogs struct {
@@ -207,17 +211,17 @@ func (k *keeper) current(ctx context.Context) (*sql.Catalog, error) {
 	reading := k.reading
 	if reading == nil && time.Now().Before(k.retry) {
 		defer k.mu.Unlock()
-		if k.stale {
-			return nil, k.failed
+		if k.catalog != nil && !k.stale && time.Since(k.read) < catalogEnd {
+			return k.catalog, nil
 		}
-		return k.catalog, k.failed
+		return nil, k.failed
 	}
 	if reading == nil {
 		reading = make(chan struct{})
 		k.reading = reading
 		go k.readNow(k.connect)
 	}
-	catalog, wait := k.catalog, k.catalog == nil || k.stale
+	catalog, wait := k.catalog, k.catalog == nil || k.stale || time.Since(k.read) >= catalogEnd
 	k.mu.Unlock()
 	if !wait {
 		return catalog, nil

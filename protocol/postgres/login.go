@@ -62,7 +62,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 		return nil, fmt.Errorf("log in: %w", err)
 	}
 	var keeper *keeper
-	if s.Catalogs {
+	if s.Catalogs != nil {
 		keeper = s.catalogs.of(c, cred.Username)
 		keeper.loggedIn(func(ctx context.Context) (*pgconn.PgConn, error) { return s.connect(ctx, c, cred, secure) })
 	}

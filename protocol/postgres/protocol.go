@@ -30,9 +30,11 @@ type Options struct {
 	// the catalogue says; nil: nothing is known of it. An error means that the
 	// text is not known, and it is refused.
 	Parse func(text string, c *sql.Catalog) (*sql.Text, error)
-	// Catalogs has the catalogue of each target's database read, with the
-	// credential of its sessions and on a line of its own.
-	Catalogs bool
+	// Catalogs reports whether rules are in force, for which it takes the
+	// catalogue of each target's database to judge: it is read with the
+	// credential of its sessions and on a line of its own, and where it cannot
+	// be read, statements are refused. nil: there never are.
+	Catalogs func() bool
 	// MaskKey keys the ways of masking that keep equal values equal.
 	MaskKey [32]byte
 	// PreAuthTimeout bounds the time from the connection to its login; 10 s.

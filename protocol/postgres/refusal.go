@@ -18,6 +18,7 @@ const (
 	rulePortal    = "postgres/unknown-portal"
 	ruleLimit     = "postgres/statement-limit"
 	ruleEncoding  = "postgres/encoding"
+	ruleCatalog   = "postgres/catalogue"
 )
 
 // codes are the SQLSTATEs of refusals that are not 42501, insufficient
@@ -26,7 +27,7 @@ var codes = map[string]string{
 	"token": "28P01", "sessions": "53300", "space": "53100", "session": "57P01",
 	"target-unavailable": "57P03", "ledger-unavailable": "57P03", "recording-unavailable": "57P03",
 	ruleUnparsed: "42601", ruleTooLong: "54000", ruleFunction: "0A000", ruleStatement: "26000", rulePortal: "34000",
-	ruleLimit: "53400", ruleEncoding: "22021",
+	ruleLimit: "53400", ruleEncoding: "22021", ruleCatalog: "57P03",
 }
 
 func code(rule string) string {

@@ -139,7 +139,12 @@ func (s *served) cover(w *work, p *gate.Permit) error {
 	if len(masks) == 0 {
 		return nil
 	}
-	v, err := s.server.veil(masks, s.session.Connection())
+	// The connection as it is configured now: its tags may have changed.
+	c := s.session.Connection()
+	if now, ok := s.server.Gate.Directory.Connection(c.Name); ok {
+		c = now
+	}
+	v, err := s.server.veil(masks, c)
 	if err != nil {
 		return fmt.Errorf("hide what is masked: %w", err)
 	}

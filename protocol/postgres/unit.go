@@ -91,10 +91,12 @@ func (s *served) understand(text string) *statement {
 		st.unparsed = errEncoding
 		return st
 	}
-	if s.keeper != nil {
+	if s.judges() {
 		var err error
 		if st.catalog, err = s.keeper.current(s.session.Context()); err != nil {
-			s.server.Logger.Warn("judge without the target's catalogue", "session", s.session.ID(), "cause", err)
+			s.server.Logger.Error("read the target's catalogue", "session", s.session.ID(), "cause", err)
+			st.unparsed = errCatalog
+			return st
 		}
 	}
 	t, err := s.server.Parse(text, st.catalog)
@@ -106,14 +108,19 @@ func (s *served) understand(text string) *statement {
 	return st
 }
 
+// judges reports whether it takes the target's catalogue to judge.
+func (s *served) judges() bool { return s.keeper != nil && s.server.Catalogs() }
+
 // fresh is a statement as it is understood now: what the database has may have
 // changed since it was parsed.
 func (s *served) fresh(st *statement) *statement {
-	if s.keeper == nil || st.unparsed != nil {
+	if !s.judges() && st.catalog == nil || st.unparsed != nil {
 		return st
 	}
-	if c, err := s.keeper.current(s.session.Context()); err == nil && c == st.catalog {
-		return st
+	if s.judges() {
+		if c, err := s.keeper.current(s.session.Context()); err == nil && c == st.catalog {
+			return st
+		}
 	}
 	now := s.understand(st.text)
 	now.types, now.shape = st.types, st.shape
@@ -124,6 +131,9 @@ func (s *served) fresh(st *statement) *statement {
 // parser does.
 var errEncoding = errors.New(`invalid byte sequence for encoding "UTF8"`)
 
+// errCatalog is that of a text of which nobody can say what it touches.
+var errCatalog = errors.New("the gateway cannot read the target's catalogue, and so cannot judge the statement")
+
 // judge fills in what the operation is about.
 func (u *unit) judge(st *statement) {
 	u.statement, u.work.statement = st, st
@@ -131,6 +141,10 @@ func (u *unit) judge(st *statement) {
 	if st.unparsed != nil {
 		u.op.Writes = true
 		u.unparsed = st.unparsed
+		if errors.Is(st.unparsed, errCatalog) {
+			u.refused = refuse(ruleCatalog, st.unparsed.Error(), "try again in a while; if it lasts, tell whoever runs the gateway")
+			return
+		}
 		if errors.Is(st.unparsed, errEncoding) {
 			u.refused = refuse(ruleEncoding, st.unparsed.Error(), "send it as UTF8")
 			return
