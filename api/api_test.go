@@ -311,8 +311,8 @@ func TestReplayIsOnRecord(t *testing.T) {
 		}
 	}
 	want := []string{"session bob", itoa(first) + " SELECT 1 ok", itoa(first) + " one", itoa(first) + " two",
-		itoa(copied) + " COPY t FROM STDIN unsettled", itoa(copied) + " < row\n", itoa(copied) + " ok",
-		itoa(refused) + " DROP TABLE t refused", itoa(lost) + " SELECT lost unsettled", "end closed"}
+		itoa(refused) + " DROP TABLE t refused",
+		itoa(copied) + " COPY t FROM STDIN unsettled", itoa(copied) + " < row\n", itoa(copied) + " ok", itoa(lost) + " SELECT lost unsettled", "end closed"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -74,6 +74,9 @@ func (v *view) submitted(index uint64, e *custos.Entry, attachment []byte) error
 		}
 	}
 	o.indexed = store.OperationOf(index, e, o.operation)
+	if o.indexed.Outcome == store.OutcomeRefused {
+		return v.show(o) // that was all of it
+	}
 	v.open[index] = o
 	if v.live {
 		return v.show(o)

@@ -210,10 +210,12 @@ func (p *Policy) decide(s *sketch, q *question) custos.Decision {
 func about(q *question) string {
 	const most = 3
 	var b strings.Builder
-	for i, object := range q.operation.Objects {
+	// Functions, name(), say little to who reads it.
+	objects := slices.DeleteFunc(slices.Clone(q.operation.Objects), func(o string) bool { return strings.HasSuffix(o, "()") })
+	for i, object := range objects {
 		switch {
 		case i == most:
-			fmt.Fprintf(&b, " and %d more", len(q.operation.Objects)-most)
+			fmt.Fprintf(&b, " and %d more", len(objects)-most)
 		case i > most:
 		case i == 0:
 			b.WriteString(" on " + q.connection.Name + "." + object)

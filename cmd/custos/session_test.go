@@ -163,9 +163,9 @@ func TestSessionCommandsShowWhatWasRun(t *testing.T) {
 				id + "  TIME  skill:reporter for ana  orders      closed  2\n"},
 		{[]string{"session", "show", id},
 			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\n\n" +
-				"ENTRY  AT                   DECISION  OUTCOME  ROWS  BYTES  STATEMENT\n" +
-				"1      TIME  allow     ok       1     11 B   SELECT '\\x1b[2J\\x1b]0;owned\\x07\\u202e'\\n  FROM t\n" +
-				"3      TIME  refuse    refused  0     0 B    DROP TABLE t\n"},
+				"ENTRY  AT                   DECISION          OUTCOME  ROWS  BYTES  STATEMENT\n" +
+				"1      TIME  allow             ok       1     11 B   SELECT '\\x1b[2J\\x1b]0;owned\\x07\\u202e'\\n  FROM t\n" +
+				"3      TIME  refuse by access  refused  0     0 B    DROP TABLE t\n"},
 		{[]string{"session", "replay", "--no-wait", id},
 			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\n\n" +
 				"TIME  entry 1  allow by access\n=> SELECT '\\x1b[2J\\x1b]0;owned\\x07\\u202e'\n     FROM t\n" +

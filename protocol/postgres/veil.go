@@ -162,6 +162,30 @@ func (v *veil) touches(s *sql.Text, c *sql.Catalog) bool {
 			}
 		}
 	}
+	return s.Writes && v.inRows(s.Objects, c)
+}
+
+// inRows reports whether rows of relations hold anything that is hidden: an
+// error of a write, such as of a constraint, quotes the whole row. What
+// triggers say cannot be known.
+func (v *veil) inRows(objects []string, c *sql.Catalog) bool {
+	for _, object := range objects {
+		schema, name, qualified := strings.Cut(object, ".")
+		if !qualified {
+			schema, name = "", object
+		}
+		for _, r := range c.Named(schema, name) {
+			if r.Ruled {
+				return true
+			}
+			for i := range r.Columns {
+				names, tags, known := c.Column(r.OID, r.Columns[i].Number)
+				if !known || slices.ContainsFunc(names, func(name string) bool { return v.column(name, tags).is }) {
+					return true
+				}
+			}
+		}
+	}
 	return false
 }
 
