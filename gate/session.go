@@ -381,7 +381,7 @@ func (s *Session) Cancel(ctx context.Context) error {
 	if s.target.Cancel == nil {
 		return errors.New("cancel operation: the protocol has no way to")
 	}
-	permits, err := s.Submit(ctx, nil, []Request{{Operation: &custos.Operation{Class: "CancelRequest", Verbs: []string{"CANCEL"}}}})
+	permits, err := s.Submit(ctx, nil, []Request{{Operation: &custos.Operation{Class: "CancelRequest", Verbs: []string{"CANCEL"}}, Defines: true}})
 	if err != nil {
 		return err
 	}
