@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"io/fs"
+	"errors"
 	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
@@ -98,11 +100,20 @@ func mustVerify(t testing.TB, o VerifyOptions) *Report {
 	return r
 }
 
+// copyDir copies a log's folder as it is now. The log may be making or dropping
+// its next segment meanwhile: then it is looked at again.
 func copyDir(t testing.TB, from string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "ledger")
-	must(t, os.CopyFS(to, os.DirFS(from)))
-	return to
+	for {
+		to := filepath.Join(t.TempDir(), "ledger")
+		err := os.CopyFS(to, os.DirFS(from))
+		if err == nil {
+			return to
+		}
+		if !errors.Is(err, fs.ErrNotExist) || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func zerosSum(n int) string {
