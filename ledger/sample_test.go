@@ -1,13 +1,13 @@
 package ledger
 
 import (
-	"io/fs"
-	"errors"
 	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"

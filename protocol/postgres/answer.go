@@ -60,9 +60,15 @@ func (s *served) answered() (need int, err error) {
 			break
 		}
 		t := held[0]
-		streamed, err := s.stream(t, size)
+		streamed, hidden, err := s.stream(t, size)
 		if err != nil {
 			return 0, err
+		}
+		if hidden != nil && size <= len(held) && size <= maxHeld {
+			if err := s.hiddenRows(hidden); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		if streamed {
 			if err := s.rows(t); err != nil {
@@ -161,10 +167,11 @@ func (s *served) own(w *work, at int) error {
 	return err
 }
 
-// stream begins a message that is passed on as it comes, if it is one.
-func (s *served) stream(t byte, size int) (streamed bool, err error) {
+// stream begins a message that is passed on as it comes, if it is one. hidden is
+// whose row it is, if that has to be looked at first.
+func (s *served) stream(t byte, size int) (streamed bool, hidden *work, err error) {
 	if !streams[t] {
-		return false, nil
+		return false, nil, nil
 	}
 	s.mu.Lock()
 	h := s.queue.head()
@@ -175,15 +182,50 @@ func (s *served) stream(t byte, size int) (streamed bool, err error) {
 		// A description is read where it says what is hidden, or may later.
 		if t == 'T' && (w.veil != nil || h.kind == 'D') || t != 't' && w.hides(t) {
 			s.mu.Unlock()
-			return false, nil
+			if t == 'D' {
+				hidden = w
+			}
+			return false, hidden, nil
 		}
 	}
 	s.mu.Unlock()
 	if !fits {
-		return false, unexpected(t)
+		return false, nil, unexpected(t)
 	}
 	s.rest, s.restType = size, t
-	return true, s.own(w, s.here())
+	return true, nil, s.own(w, s.here())
+}
+
+// hiddenRows takes the rows of w that are there in full, and shows them as the
+// client may see them.
+func (s *served) hiddenRows(w *work) error {
+	if err := s.own(w, s.here()); err != nil {
+		return err
+	}
+	for {
+		held := s.out.buf[s.pos:s.out.w]
+		size, err := frameSize(held)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errTarget, err)
+		}
+		if size == 0 || size > len(held) || held[0] != 'D' {
+			return nil
+		}
+		masked := 0
+		if s.diverted {
+			*s.shown, masked = w.plan.row(*s.shown, held[:size])
+		} else if s.rowBuf, masked = w.plan.row(s.rowBuf[:0], held[:size]); masked > 0 {
+			s.divert()
+			*s.shown = append(*s.shown, s.rowBuf...)
+		}
+		if masked > 0 {
+			s.pos += size
+		} else {
+			s.pass(size)
+		}
+		w.counted++
+		w.masked += int64(masked)
+	}
 }
 
 func unexpected(t byte) error {
@@ -269,9 +311,6 @@ func (s *served) veiled(t byte, message []byte) (instead []byte, err error) {
 	}
 	body, masked := message[headerSize:], 0
 	switch {
-	case t == 'D' && w != nil && w.plan != nil:
-		s.rowBuf, masked = w.plan.row(s.rowBuf[:0], message)
-		instead = s.rowBuf
 	case t == 'H' && w != nil:
 		w.copied = w.newCopyPlan(body)
 	case t == 'd' && w != nil:
@@ -337,9 +376,6 @@ func (s *served) message(t byte, at int, body []byte) (instead []byte, err error
 		if h.kind == 'D' {
 			return nil, s.stepped(end)
 		}
-		return nil, nil
-	case t == 'D' && (h.kind == 'E' || h.kind == 'Q'):
-		w.counted++
 		return nil, nil
 	case t == 'd' && (h.kind == 'E' || h.kind == 'Q'):
 		return nil, nil
