@@ -230,6 +230,11 @@ func (c *conditions) alternatives(parts []alternative, n *pg.Node, not bool) []a
 			parts = c.alternatives(parts, arg, not)
 		}
 		return parts
+	default:
+		// Of what must all hold, what holds for every row is no matter.
+		if left := slices.DeleteFunc(slices.Clone(e.Args), func(arg *pg.Node) bool { return c.judge(arg, not).filter == everyRow }); len(left) == 1 {
+			return c.alternatives(parts, left[0], not)
+		}
 	}
 	return append(parts, alternative{n, not})
 }
@@ -303,7 +308,7 @@ func (c *conditions) plain(n *pg.Node) (name string, exact bool) {
 func keeps(t *pg.TypeName) bool {
 	names := words(t.GetNames())
 	name := last(names)
-	return (len(names) == 1 || names[0] == "pg_catalog") && (name == "text" || name == "uuid" || name == "varchar") && len(t.Typmods) == 0 && len(t.ArrayBounds) == 0
+	return (len(names) == 1 || names[0] == "pg_catalog") && (name == "text" || name == "varchar") && len(t.Typmods) == 0 && len(t.ArrayBounds) == 0
 }
 
 // own reports whether a name is one of the target's columns.

@@ -68,11 +68,14 @@ func (c *conditions) expression(e *pg.A_Expr, not bool) judgement {
 	case pg.A_Expr_Kind_AEXPR_NULLIF:
 		return judgement{}
 	case pg.A_Expr_Kind_AEXPR_DISTINCT, pg.A_Expr_Kind_AEXPR_NOT_DISTINCT:
-		if left.GetAConst().GetIsnull() {
+		if uncast(left).GetAConst().GetIsnull() {
 			left, right = right, left
 		}
-		if right.GetAConst().GetIsnull() {
+		if uncast(right).GetAConst().GetIsnull() {
 			return c.null(left, op == "=")
+		}
+		if j := c.compare(op, left, right); uncast(right).GetAConst() == nil && uncast(left).GetAConst() == nil {
+			return j.atMost(someRows) // a parameter may be null, as many rows are
 		}
 	}
 	if many {
@@ -134,6 +137,8 @@ func (c *conditions) among(op string, any bool, left, right *pg.Node) judgement 
 	case any && op == "<>", !any && spelled && len(items) == 0:
 		return judgement{}
 	case spelled && slices.ContainsFunc(items, c.mentions):
+		return judgement{}
+	case any && spelled && hasBool(items, true) && hasBool(items, false):
 		return judgement{}
 	}
 	if row := left.GetRowExpr(); row != nil && any && op == "=" {
@@ -226,7 +231,10 @@ func (c *conditions) isEvery(op, name string, value *pg.Node) bool {
 		case "<", "<=":
 			return strings.TrimPrefix(text, "+") == "infinity" || text == "inf" || text == "nan"
 		}
-		return strings.Trim(text, `{}[]()" `) == "" // such as tags @> '{}'
+		return strings.Trim(text, `{}[](),"$ `) == "" || !contains(op) // such as tags @> '{}'
+	}
+	if !compares(op) && !spelledValue(value) {
+		return true
 	}
 	if number, err := strconv.ParseFloat(numberText(value), 64); err == nil {
 		return number >= math.MaxInt32 && (op == "<" || op == "<=") || number <= -math.MaxInt32 && (op == ">" || op == ">=")
@@ -238,6 +246,42 @@ func (c *conditions) isEvery(op, name string, value *pg.Node) bool {
 		return c.subqueryIsEvery(op, s)
 	}
 	return hasQuery(value)
+}
+
+// compares reports an operator of an order, or its opposite.
+func compares(op string) bool { return negated[op] != "" }
+
+// contains reports an operator, or its opposite, of which something that is not
+// empty holds for some rows.
+func contains(op string) bool {
+	switch strings.TrimPrefix(op, "not ") {
+	case "@>", "<@", "&&", "?", "?|", "?&", "@@":
+		return true
+	}
+	return compares(op)
+}
+
+// spelledValue reports a value that something is looked for by and that is not
+// empty: a parameter, a constant that is no text, an array, or what makes one
+// of the like of constants.
+func spelledValue(n *pg.Node) bool {
+	n = uncast(n)
+	if array := n.GetAArrayExpr(); array != nil {
+		return len(array.Elements) > 0
+	}
+	if f := n.GetFuncCall(); f != nil {
+		switch last(words(f.Funcname)) {
+		case "jsonb_build_object", "jsonb_build_array", "to_tsquery", "plainto_tsquery", "phraseto_tsquery":
+			return len(f.Args) > 0
+		}
+		return false
+	}
+	return n.GetParamRef() != nil || n.GetAConst() != nil
+}
+
+// hasBool reports a list with a truth value in it.
+func hasBool(items []*pg.Node, want bool) bool {
+	return slices.ContainsFunc(items, func(n *pg.Node) bool { return isBool(n, want) })
 }
 
 // numberText returns a number as it is written, or "".
@@ -253,12 +297,38 @@ func numberText(n *pg.Node) string {
 	return ""
 }
 
-// smooth are functions of which a range of values is one of their first
-// column's; telling are those that equal one value for few.
+// smooth are functions of which a range of values is one of the column that
+// they are given; telling are those that equal one value for few.
 var (
-	smooth  = words2set("date_trunc date timezone age to_date to_timestamp")
-	telling = words2set("date_trunc date timezone lower upper trim btrim ltrim rtrim extract date_part md5 to_char to_date to_timestamp")
+	smooth  = words2set("date_trunc date timezone age to_timestamp")
+	telling = words2set("date_trunc date timezone lower upper trim btrim ltrim rtrim extract date_part md5")
+	// coarse are units of time that many rows share.
+	coarse = words2set("millennium millenniums mil mils century centuries cent c decade decades dec decs timezone timezone_h timezone_hour timezone_m timezone_minute era")
 )
+
+// tells reports a call of one column, and of constants by which it tells one
+// row from many others.
+func (c *conditions) tells(f *pg.FuncCall) bool {
+	named := slices.ContainsFunc(f.Args, func(a *pg.Node) bool { return c.column(a) != "" })
+	others := 0
+	for _, a := range f.Args {
+		if c.mentions(a) {
+			others++
+		}
+	}
+	if !named || others != 1 {
+		return false
+	}
+	switch last(words(f.Funcname)) {
+	case "trim", "btrim", "ltrim", "rtrim", "to_timestamp":
+		return len(f.Args) == 1
+	case "extract", "date_part", "date_trunc":
+		c.w.sensitive = true
+		unit, known := constantText(f.Args[0])
+		return known && !coarse[strings.ToLower(strings.TrimSpace(unit))]
+	}
+	return true
+}
 
 // computed judges a comparison of something that is no plain column. What is
 // computed of a column may equal few values, and be above or below all.
@@ -274,7 +344,7 @@ func (c *conditions) computed(op string, left, right *pg.Node) judgement {
 		op = opposite
 	}
 	side = uncast(side)
-	if f := side.GetFuncCall(); f != nil && slices.ContainsFunc(f.Args, func(a *pg.Node) bool { return c.column(a) != "" }) {
+	if f := side.GetFuncCall(); f != nil && c.tells(f) {
 		name := last(words(f.Funcname))
 		ranged := op == "<" || op == "<=" || op == ">" || op == ">="
 		if op == "=" && telling[name] || ranged && smooth[name] && !c.isEvery(op, "", value) {
@@ -311,9 +381,19 @@ const (
 	startsWith
 )
 
-// samples are texts of which a pattern that matches all matches about
-// everything.
-var samples = []string{"a", "Zz", "7", "-3.5", "a b", "x@example.com", "é1", "2024-01-02 03:04:05+00", "{\"k\": [1]}", "0c9d1e2f-3a4b"}
+// samples are texts such as columns hold, of one kind each: a pattern that
+// matches all of a kind matches about every row.
+var samples = [][]string{
+	{"0", "7", "42", "1999"},
+	{"-3.5", "10", "0.25"},
+	{"Alice Smith", "bob", "Zoë O'Neil", "QTY"},
+	{"x@example.com", "Zed_9@mail.example.org", "w-k@b.co", "q@t.uk"},
+	{"2024-01-02 03:04:05+00", "1999-12-31 23:59:59.5+01", "1987-05-06 00:00:00+00"},
+	{"00000000-1111-4222-8333-999999999999", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", "55555555-6666-7777-9fff-000000000000"},
+	{"111-22-3333", "444-55-6666", "777-88-9999"},
+	{"+1 212 555 2001", "+44 20 7946 0958", "+33 1 56 78 66 66"},
+	{`{"k": [1]}`, `{"name": "x", "n": null}`, `{}`},
+}
 
 // matched judges a match of a column with a pattern: one that is matched by
 // anything is no filter.
@@ -333,7 +413,7 @@ func (c *conditions) matched(kind pattern, left, right *pg.Node) judgement {
 	}
 	switch kind {
 	case like:
-		if strings.Trim(text, "%_") == "" {
+		if matchesAll("(?i)" + likeExpression(text)) {
 			return judgement{}
 		}
 	case startsWith:
@@ -370,14 +450,22 @@ func patternText(n *pg.Node) (text string, known bool) {
 // maxPattern bounds a regular expression that is tried, in bytes.
 const maxPattern = 1000
 
-// matchesAll reports a regular expression that matches all samples, or that
-// cannot be tried.
+// likeExpression is a pattern of LIKE as a regular expression. What escapes is
+// taken for no more than itself.
+func likeExpression(pattern string) string {
+	return "^" + strings.NewReplacer("%", ".*", "_", ".").Replace(regexp.QuoteMeta(pattern)) + "$"
+}
+
+// matchesAll reports a regular expression that matches all samples of a kind,
+// or that cannot be tried.
 func matchesAll(text string) bool {
 	if len(text) > maxPattern {
 		return true
 	}
 	expression, err := regexp.Compile("(?s)" + text)
-	return err != nil || !slices.ContainsFunc(samples, func(s string) bool { return !expression.MatchString(s) })
+	return err != nil || slices.ContainsFunc(samples, func(kind []string) bool {
+		return !slices.ContainsFunc(kind, func(s string) bool { return !expression.MatchString(s) })
+	})
 }
 
 // uncast returns what is cast.

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"slices"
+	"strconv"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
@@ -59,7 +60,21 @@ func (c *conditions) subqueryIsEvery(op string, s *pg.SubLink) bool {
 // givesOwn reports a query that gives a column of the row of the target that it
 // stands beside.
 func (c *conditions) givesOwn(q *pg.SelectStmt) bool {
-	return !hides(q.FromClause, c.name()) && slices.ContainsFunc(q.TargetList, func(n *pg.Node) bool { return c.mentionsIn(n, nil) })
+	return !hides(q.FromClause, c.name()) && slices.ContainsFunc(q.TargetList, func(n *pg.Node) bool { return c.mentionsIn(n, nil) }) || c.standsOnOwn(q.FromClause)
+}
+
+// standsOnOwn reports functions or queries, in the place of relations, that are
+// given the row of the target.
+func (c *conditions) standsOnOwn(from []*pg.Node) bool {
+	return slices.ContainsFunc(from, func(n *pg.Node) bool {
+		switch e := n.GetNode().(type) {
+		case *pg.Node_RangeVar, *pg.Node_RangeTableSample:
+			return false
+		case *pg.Node_JoinExpr:
+			return c.standsOnOwn([]*pg.Node{e.JoinExpr.Larg, e.JoinExpr.Rarg})
+		}
+		return !hides(from, c.name()) && c.mentionsIn(n, nil)
+	})
 }
 
 // mentionsBare reports a column without a table's name, where only the target's
@@ -128,7 +143,8 @@ func (c *conditions) all(q *pg.SelectStmt, depth int) bool {
 	switch {
 	case c.givesOwn(q):
 		return true
-	case q.LimitCount != nil && !q.LimitCount.GetAConst().GetIsnull(), q.HavingClause != nil, slices.ContainsFunc(q.TargetList, aggregates):
+	case q.LimitCount != nil && !q.LimitCount.GetAConst().GetIsnull(), q.HavingClause != nil && counts(q.HavingClause),
+		slices.ContainsFunc(q.TargetList, aggregates) && !c.groupsByKey(q):
 		return false
 	case len(q.ValuesLists) > 0:
 		return slices.ContainsFunc(q.ValuesLists, c.mentionsBare)
@@ -195,6 +211,8 @@ func (c *conditions) source(n *pg.Node, depth int) (target *pg.RangeVar, all, re
 			return e.RangeVar, true, false
 		}
 		return nil, false, true
+	case *pg.Node_RangeTableSample:
+		return c.source(e.RangeTableSample.Relation, depth)
 	case *pg.Node_RangeSubselect:
 		q := e.RangeSubselect.Subquery.GetSelectStmt()
 		all = c.all(q, depth-1)
@@ -231,6 +249,35 @@ func aggregates(n *pg.Node) bool {
 	return f != nil && f.Over == nil && (f.AggStar || aggregated[last(words(f.Funcname))])
 }
 
+// groupsByKey reports a query of which each row of the target is a group.
+func (c *conditions) groupsByKey(q *pg.SelectStmt) bool {
+	return slices.ContainsFunc(q.GroupClause, func(n *pg.Node) bool {
+		parts := words(n.GetColumnRef().GetFields())
+		return len(parts) > 0 && c.key(parts[len(parts)-1:]) || n.GetAConst() != nil // by its place among the columns
+	})
+}
+
+// counts reports a condition on groups that some of them do not fulfil: that an
+// aggregate is more than none or one.
+func counts(n *pg.Node) bool {
+	if e := n.GetBoolExpr(); e != nil {
+		some := slices.ContainsFunc(e.Args, counts)
+		return some && (e.Boolop != pg.BoolExprType_OR_EXPR || !slices.ContainsFunc(e.Args, func(a *pg.Node) bool { return !counts(a) }))
+	}
+	e := n.GetAExpr()
+	if e == nil || e.Lexpr.GetFuncCall() == nil || never(e.Lexpr) && !e.Lexpr.GetFuncCall().AggStar {
+		return false
+	}
+	value, err := strconv.ParseFloat(numberText(e.Rexpr), 64)
+	switch last(words(e.Name)) {
+	case ">":
+		return err != nil || value >= 1
+	case ">=":
+		return err != nil || value > 1
+	}
+	return true
+}
+
 // exists judges EXISTS, or NOT EXISTS: by whether what it looks for depends on
 // the target's row.
 func (c *conditions) exists(q *pg.SelectStmt, not bool) judgement {
@@ -251,7 +298,7 @@ func (c *conditions) exists(q *pg.SelectStmt, not bool) judgement {
 	if q.WithClause != nil {
 		inner.with = append(slices.Clip(c.with), q.WithClause)
 	}
-	if hides(q.FromClause, c.name()) || !inner.correlated(q.FromClause, q.WhereClause) {
+	if hides(q.FromClause, c.name()) || c.standsOnOwn(q.FromClause) || !inner.correlated(q.FromClause, q.WhereClause) {
 		return judgement{}
 	}
 	return judgement{filter: someRows}
