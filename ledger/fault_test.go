@@ -101,7 +101,7 @@ func faultOnce(t *testing.T, name string, size, at, lasts int, mode faultMode, e
 	_, err = add(20, size)
 	hit := faulty.first()
 	what := fmt.Sprintf("%s: operation %d, %q, %s, %d times", name, at, hit, mode, lasts)
-	if hit != "" && err == nil && !faulty.onlySpare() {
+	if hit != "" && err == nil && !ofSpare(hit) {
 		t.Errorf("%s: the entry was said to be durable", what)
 	}
 	if err != nil && !errors.Is(err, ErrUnavailable) {
@@ -115,7 +115,7 @@ func faultOnce(t *testing.T, name string, size, at, lasts int, mode faultMode, e
 			return false
 		}
 		what = fmt.Sprintf("%s: operation %d, %q, %s, %d times", name, at, hit, mode, lasts)
-		if err == nil && !faulty.onlySpare() {
+		if err == nil && !ofSpare(hit) {
 			t.Errorf("%s: the checkpoint was said to be made", what)
 		}
 	}
@@ -187,7 +187,7 @@ func healOnce(t *testing.T, at int, mode faultMode) bool {
 	if strings.HasPrefix(hit, "write 0") { // the new entry's own frame
 		hit = ""
 	}
-	if hit != "" && err == nil && !faulty.onlySpare() {
+	if hit != "" && err == nil && !ofSpare(hit) {
 		t.Errorf("operation %d, %q, %s: it is said to be healed", at, hit, mode)
 	}
 	known.check(t, fmt.Sprintf("operation %d of healing, %q, %s", at, hit, mode), copyDir(t, dir))

@@ -67,7 +67,9 @@ func (f *faultyFS) first() string {
 	return f.hit
 }
 
-func (f *faultyFS) onlySpare() bool { return strings.HasSuffix(f.hit, " "+spareName) }
+// ofSpare reports what failed as the spare segment's, which is made in the
+// background, and tried once more: it fails nothing else.
+func ofSpare(hit string) bool { return strings.HasSuffix(hit, " "+spareName) }
 
 func (f *faultyFS) disarm() {
 	f.mu.Lock()
@@ -86,9 +88,7 @@ func (f *faultyFS) fails(op, name string) (faultMode, error) {
 	if f.at >= 0 || f.at < -f.lasts {
 		return "", nil
 	}
-	// The spare segment is made in the background, and tried once more: what
-	// fails of it fails nothing else.
-	if f.hit == "" || f.onlySpare() {
+	if f.hit == "" || ofSpare(f.hit) {
 		f.hit = op + " " + filepath.Base(name)
 	}
 	return f.mode, &fs.PathError{Op: op, Path: name, Err: f.errno}
