@@ -48,6 +48,10 @@ type Facts struct {
 	// Tags are those that the target's own catalogue gives to columns among
 	// these, by column.
 	Tags map[string][]string
+	// Attributes are what else rules may ask of it, by name, of the closed list
+	// in docs/policy.md: the method of a request, the namespace of a resource,
+	// the files of a push.
+	Attributes map[string][]string
 	// Fingerprint is the same for operations that differ in constants only.
 	Fingerprint string
 	// Unknown says, in words, what could not be known; empty: nothing.

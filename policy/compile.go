@@ -165,6 +165,8 @@ func (s *scan) field(e ast.NavigableExpr) {
 	switch name := strings.TrimPrefix(owner.TypeName(), "custos.") + "." + sel.FieldName(); name {
 	case "Operation.text", "Operation.params":
 		s.volatile = true
+	case "Operation.attributes":
+		s.attribute(e)
 	case "Operation.effects":
 		s.words(e, "effect", isEffect, "docs/policy.md lists them")
 	case "Caller.kind":
@@ -173,6 +175,32 @@ func (s *scan) field(e ast.NavigableExpr) {
 		}, "want "+list(kinds))
 	case "Caller.issuer", "Caller.subject", "Caller.name", "Caller.on_behalf_of":
 		s.identity = true
+	}
+}
+
+// attribute reports an attribute that there is none of by its name, however it
+// is asked for.
+func (s *scan) attribute(e ast.NavigableExpr) {
+	parent, ok := e.Parent()
+	if !ok {
+		return
+	}
+	name, known := "", false
+	switch parent.Kind() {
+	case ast.SelectKind:
+		name, known = parent.AsSelect().FieldName(), true
+		if parent.AsSelect().IsTestOnly() {
+			s.fail(parent.ID(), "has() is always true of an attribute: compare it with []")
+		}
+	case ast.CallKind:
+		for _, operand := range parent.Children() {
+			if w, ok := literalText(operand); ok {
+				name, known = w, true
+			}
+		}
+	}
+	if known && !isAttribute(name) {
+		s.fail(parent.ID(), "there is no attribute %q: docs/policy.md lists them", name)
 	}
 }
 

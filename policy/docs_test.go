@@ -112,6 +112,11 @@ func document() []byte {
 	for _, e := range effects {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.Name, cell.Replace(e.Means), shippedVerdict("builtin/safe-defaults", e.Name), shippedVerdict("builtin/safe-people", e.Name))
 	}
+	b.WriteString("\n## Attributes\n\nWhat protocols say of an operation in operation.attributes, such as `\"kube-system\" in operation.attributes.namespace`. Each is a list\n" +
+		"of texts, and empty where the protocol has no such.\n\n| attribute | values |\n|---|---|\n")
+	for _, a := range attributes {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", a.Name, cell.Replace(a.Means))
+	}
 	return b.Bytes()
 }
 

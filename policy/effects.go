@@ -46,6 +46,27 @@ var effects = []Effect{
 	{"transaction", "BEGIN, COMMIT, ROLLBACK, SAVEPOINT."},
 	{"transaction.prepared", "A transaction that outlives its session: PREPARE TRANSACTION, COMMIT PREPARED."},
 	{"explain", "EXPLAIN without ANALYZE: what it explains does not run."},
+	{"change", "A request that creates or changes one thing: POST, PUT and PATCH over HTTP, a GraphQL mutation, create, update, patch and apply in Kubernetes."},
+	{"delete", "A request that deletes or evicts one thing, which it names."},
+	{"destroy", "It deletes many things at once, or one that holds others: a collection, a wildcard, a namespace, a bucket, an index, a node, a protected branch."},
+	{"dry-run", "It is only tried: the target changes nothing."},
+	{"settings", "It reads settings that often hold secrets, such as a ConfigMap."},
+	{"system", "It changes, or enters, what the target itself runs on, such as the namespace kube-system."},
+	{"escape", "It leaves what confines it: privileged containers, paths and namespaces of the host, added capabilities."},
+	{"exec", "It runs a program where a workload runs, or attaches to one: exec, attach, cp, ephemeral containers."},
+	{"tunnel", "It opens a line of which what goes through is recorded, and not judged: port-forward, a WebSocket, a service reached through another's API."},
+	{"opaque", "Its body or its answer is in a form that cannot be looked into, such as PDF, an archive, or an object of LFS."},
+	{"ref.create", "A push that creates a branch or tag."},
+	{"ref.forward", "A push that adds commits to a branch."},
+	{"ref.force", "A push that takes commits away from a branch, or moves a tag."},
+	{"ref.delete", "A push that deletes a branch or tag."},
+	{"ref.protected", "A push to a branch that others build on: the default one, main, master, release branches."},
+	{"ref.reserved", "A push to refs that change what others mean: refs/replace, a name that differs from another in case only."},
+	{"secret.added", "It adds what looks like a key, token or password, in a file or a message."},
+	{"workflow", "It changes what runs by itself or who must agree: CI workflows, CODEOWNERS, addresses of submodules."},
+	{"author", "It carries commits by others than the caller."},
+	{"unsigned", "It carries commits without a signature."},
+	{"large", "It carries a file that is unusually large."},
 	{"masked.sentinel", "It holds a constant that looks like what a mask puts in a value's place, such as ***MASKED***. The shipped sets refuse it where the operation writes."},
 	{"unknown", "What it does could not be known."},
 }
@@ -55,4 +76,44 @@ func Effects() []Effect { return slices.Clone(effects) }
 
 func isEffect(name string) bool {
 	return slices.ContainsFunc(effects, func(e Effect) bool { return e.Name == name })
+}
+
+// Attribute is something that a protocol says of an operation, by a name of a
+// closed list.
+type Attribute struct {
+	// Name is what rules write after operation.attributes.
+	Name string
+	// Means says what its values are.
+	Means string
+}
+
+// attributes is the closed list. A rule that asks of another is an error.
+var attributes = []Attribute{
+	{"method", "HTTP: the method, in capitals."},
+	{"host", "HTTP: the upstream's host, in lower case."},
+	{"path", "HTTP: the path, cleaned and without escapes."},
+	{"template", "HTTP: the path with what looks like an identifier replaced by {id}."},
+	{"query", "HTTP: the names and values of the query, as name=value."},
+	{"body", "HTTP: the fields of a JSON object or form that is the body, as path=value, such as order.id=5. GraphQL: those of its variables."},
+	{"type", "HTTP: the media type of the body."},
+	{"graphql", "HTTP: the fields that a GraphQL request asks for, from the root, such as query.users.email."},
+	{"verb", "Kubernetes: get, list, watch, create, update, patch, delete, deletecollection, or what else the API server calls it."},
+	{"group", "Kubernetes: the API group; the core group is empty."},
+	{"resource", "Kubernetes: the resource, such as pods."},
+	{"subresource", "Kubernetes: the subresource, such as exec."},
+	{"namespace", "Kubernetes: the namespace."},
+	{"name", "Kubernetes: the name of the object."},
+	{"image", "Kubernetes: the images that a body names."},
+	{"command", "Kubernetes: what an exec runs, word by word."},
+	{"repository", "git: the repository's path."},
+	{"ref", "git: the full name of the ref, such as refs/heads/main."},
+	{"file", "git: the paths that a push adds, changes or removes."},
+	{"author", "git: the addresses of the commits' authors and committers."},
+}
+
+// Attributes returns the closed list of what else may be said of an operation.
+func Attributes() []Attribute { return slices.Clone(attributes) }
+
+func isAttribute(name string) bool {
+	return slices.ContainsFunc(attributes, func(a Attribute) bool { return a.Name == name })
 }

@@ -130,6 +130,7 @@ var objects = []object{
 		of("predicates", strs, "The columns by which it chooses, joins, groups, orders or tells rows apart. One that is only compared for equality with what a mask put in its place is not among them.", func(q *question) any { return q.facts.Predicates }),
 		of("changed", strs, "The columns that it writes.", func(q *question) any { return q.facts.Changed }),
 		of("copied", strs, "The columns whose values it writes into other columns.", func(q *question) any { return q.facts.Copied }),
+		of("attributes", cel.MapType(str, strs), "What else its protocol says of it, by the names below; one that it does not say is an empty list.", func(q *question) any { return attributeMap{q.facts.Attributes} }),
 		of("fingerprint", str, "The same for operations that differ in constants only.", func(q *question) any { return q.facts.Fingerprint }),
 		of("unknown", strs, "What could not be known of it, in words.", func(q *question) any { return q.facts.Unknown }),
 		{"text", str, "The statement, to its first MiB; a rule that asks of a longer one refuses.", getText},

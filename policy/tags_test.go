@@ -33,3 +33,35 @@ func TestTagsOfTheTarget(t *testing.T) {
 		}
 	}
 }
+
+// Attributes are asked for by name; one that an operation does not have is
+// empty, and one that there is none of is an error of the rule.
+func TestAttributes(t *testing.T) {
+	op := func(a map[string][]string) *custos.Operation {
+		return &custos.Operation{Class: "request", Facts: &custos.Facts{Effects: []string{"read"}, Attributes: a}}
+	}
+	pod := op(map[string][]string{"namespace": {"prod"}, "image": {"a:1", "b:2"}})
+	for when, fires := range map[string]bool{
+		`"prod" in operation.attributes.namespace`:                                       true,
+		`"kube-system" in operation.attributes.namespace`:                                false,
+		`operation.attributes.image.exists(i, i.startsWith("b:"))`:                       true,
+		`operation.attributes["image"].size() == 2`:                                      true,
+		`operation.attributes.method == []`:                                              true,
+		`"image" in operation.attributes && !("method" in operation.attributes)`:         true,
+		`operation.attributes.all(name, name in ["namespace", "image"])`:                 true,
+		`operation.attributes.size() == 2 && operation.attributes.path.all(p, p == "x")`: true,
+	} {
+		p, err := New("v1", []Rule{{Name: "r", When: when, Then: "refuse"}})
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if got := p.Judge(who("dba"), prod, pod, nil, time.Time{}).Effect == custos.Refuse; got != fires {
+			t.Errorf("%s: fires %v, want %v", when, got, fires)
+		}
+	}
+	for _, when := range []string{`"x" in operation.attributes.namespaces`, `operation.attributes["nam"] == []`, `"nam" in operation.attributes`, `has(operation.attributes.name)`} {
+		if _, err := New("v1", []Rule{{Name: "r", When: when, Then: "refuse"}}); err == nil {
+			t.Errorf("%s: no error", when)
+		}
+	}
+}
