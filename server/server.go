@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +25,8 @@ import (
 	"github.com/custos-gateway/custos/mask"
 )
 
-// Protocol is one way in that is not HTTP.
+// Protocol is one way in: a listener of its own, or a path of the HTTPS
+// listener.
 type Protocol struct {
 	Name string
 	// Address picks the protocol's address from the configuration; empty:
@@ -32,6 +34,13 @@ type Protocol struct {
 	Address func(*config.Config) string
 	// New makes what serves a listener until its context ends.
 	New func(Front) Service
+	// Prefix is where the protocol stands on the HTTPS listener, such as
+	// "/http/": what follows it is the connection's name, and then the
+	// protocol's own.
+	Prefix string
+	// HTTP makes what serves Prefix until ctx ends. It gets requests with
+	// their path as the client wrote it.
+	HTTP func(ctx context.Context, f Front) http.Handler
 	// Render shows recorded answers.
 	Render custos.Renderer
 	// Operation is what a statement's text is, as far as that is known without
@@ -204,14 +213,10 @@ func (s *Server) listen() error {
 		return nil
 	}
 	for _, p := range s.Protocols {
-		address := p.Address(s.config)
-		if address == "" {
+		if p.New == nil || p.Address(s.config) == "" {
 			continue
 		}
-		front := p.New(Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", p.Name),
-			PreAuthTimeout: time.Duration(s.config.Limits.PreAuthTimeout), IdleTimeout: time.Duration(s.config.Limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(),
-			Rules: func() bool { return len(s.inForce.Load().config.Rules) > 0 }})
-		if err := take(address, front.Serve); err != nil {
+		if err := take(p.Address(s.config), p.New(s.front(p.Name)).Serve); err != nil {
 			return err
 		}
 	}
@@ -219,6 +224,38 @@ func (s *Server) listen() error {
 		return take(s.config.Listen.HTTPS, s.serveHTTPS)
 	}
 	return nil
+}
+
+func (s *Server) front(protocol string) Front {
+	limits := s.config.Limits
+	return Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", protocol),
+		PreAuthTimeout: time.Duration(limits.PreAuthTimeout), IdleTimeout: time.Duration(limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(),
+		Rules: func() bool { return len(s.inForce.Load().config.Rules) > 0 }}
+}
+
+// paths sends a request to the protocol whose prefix its path has, and every
+// other to the API. The path is looked at as the client wrote it: cleaning it
+// is for whoever judges it.
+func (s *Server) paths(ctx context.Context) http.Handler {
+	type path struct {
+		prefix string
+		http.Handler
+	}
+	var all []path
+	for _, p := range s.Protocols {
+		if p.HTTP != nil {
+			all = append(all, path{p.Prefix, p.HTTP(ctx, s.front(p.Name))})
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, p := range all {
+			if strings.HasPrefix(r.URL.EscapedPath(), p.prefix) {
+				p.ServeHTTP(w, r)
+				return
+			}
+		}
+		s.web.ServeHTTP(w, r)
+	})
 }
 
 // Addresses returns what is listened on, in the order of the table of
@@ -341,7 +378,7 @@ func (s *Server) reload() {
 
 func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {
 	web := &http.Server{
-		Handler:           s.web,
+		Handler:           s.paths(ctx),
 		TLSConfig:         s.tls,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
