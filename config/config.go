@@ -40,8 +40,8 @@ type Config struct {
 	// The tamper-evident log.
 	Ledger Ledger `yaml:"ledger"`
 
-	// Raw is the file as it was read. It holds no secret, so it is kept in
-	// the ledger as it is.
+	// Raw is the file as it was read, and what was added at run time as a
+	// second document. It holds no secret, so it is kept in the ledger as it is.
 	Raw []byte `yaml:"-"`
 	// Rules are those of Policies, sets that are shipped included, and Policy
 	// is made of them.
@@ -153,6 +153,9 @@ type Connection struct {
 	Columns []ColumnTags `yaml:"columns"`
 	// How long recordings are kept, then erased. Absent: for ever.
 	Retention Duration `yaml:"retention" jsonschema:"example=400d"`
+
+	// Managed: it was added at run time.
+	Managed bool `yaml:"-"`
 }
 
 // TargetTLS says how a target's identity is checked. A mode alone, such as

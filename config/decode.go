@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,11 @@ type decoder struct {
 	warnings Errors
 }
 
-type mark struct{ line, column int }
+type mark struct {
+	line, column int
+	// file is where, if it is not the decoder's own.
+	file string
+}
 
 func newDecoder(file string, raw []byte) *decoder {
 	return &decoder{file: file, raw: raw, at: make(map[string]mark)}
@@ -51,7 +56,7 @@ func (d *decoder) problem(key, format string, args ...any) Problem {
 		parent = parent[:max(strings.LastIndexAny(parent, ".["), 0)]
 		m = d.at[parent]
 	}
-	return Problem{File: d.file, Line: m.line, Column: m.column, Key: key, Message: fmt.Sprintf(format, args...)}
+	return Problem{File: cmp.Or(m.file, d.file), Line: m.line, Column: m.column, Key: key, Message: fmt.Sprintf(format, args...)}
 }
 
 // decode reads the one document of raw into the struct that c points to, and reports whether it is a
@@ -62,7 +67,7 @@ func (d *decoder) decode(raw []byte, c any) bool {
 	err := reader.Decode(&document)
 	if err == nil {
 		if err = reader.Decode(&second); err == nil {
-			d.at[""] = mark{second.Line, second.Column}
+			d.at[""] = mark{line: second.Line, column: second.Column}
 			d.fail("", "a second document starts here: keep one in a file")
 			return false
 		}
@@ -87,7 +92,7 @@ func (d *decoder) syntax(err error) {
 		d.fail("", "it is not YAML: %v", err)
 		return
 	}
-	d.at[""] = mark{e.Mark.Line, e.Mark.Column}
+	d.at[""] = mark{line: e.Mark.Line, column: e.Mark.Column}
 	message := e.Message
 	if e.ContextMsg != "" {
 		message += fmt.Sprintf(", %s that starts in line %d", e.ContextMsg, e.ContextMark.Line)
@@ -97,7 +102,7 @@ func (d *decoder) syntax(err error) {
 
 // value decodes n into v, whose key is key.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
-	d.at[key] = mark{n.Line, n.Column}
+	d.at[key] = mark{line: n.Line, column: n.Column}
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
 		d.fail(key, "anchors and aliases are not read here: write the value out")
 		return
@@ -206,7 +211,7 @@ func (d *decoder) unknown(name *yaml.Node, fields []field, key string) {
 		names[i] = f.name
 	}
 	where := join(key, name.Value)
-	d.at[where] = mark{name.Line, name.Column}
+	d.at[where] = mark{line: name.Line, column: name.Column}
 	if guess := nearest(name.Value, names); guess != "" {
 		d.fail(where, "unknown key: did you mean %s?", guess)
 		return
@@ -225,13 +230,13 @@ func (d *decoder) pairs(n *yaml.Node, key string) func(func(name, item *yaml.Nod
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			name, item := n.Content[i], n.Content[i+1]
 			if name.Kind != yaml.ScalarNode || name.Anchor != "" {
-				d.at[key] = mark{name.Line, name.Column}
+				d.at[key] = mark{line: name.Line, column: name.Column}
 				d.fail(key, "a key must be one plain word")
 				continue
 			}
 			if line, twice := seen[name.Value]; twice {
 				where := join(key, name.Value)
-				d.at[where] = mark{name.Line, name.Column}
+				d.at[where] = mark{line: name.Line, column: name.Column}
 				d.fail(where, "it stands twice, first in line %d: keep one", line)
 				continue
 			}

@@ -22,15 +22,24 @@ type Options struct {
 	// Detectors are the kinds of value that a mask may look for. Empty: any
 	// name is taken.
 	Detectors []string
+	// Managed: the connections that were added at run time, which lie in
+	// data_dir, count too. Only the gateway itself sees them.
+	Managed bool
+
+	// managed gives the file of those connections, or what it would be.
+	managed func(*Config) ([]byte, error)
 }
 
 // Load reads and checks the file at path. What is wrong in it comes as
-// Errors. It opens no other file: those that it names are read where they
-// are used.
+// Errors. It opens no other file, but that of the managed connections: those
+// that it names are read where they are used.
 func Load(path string, opts Options) (*Config, error) {
 	raw, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
+	}
+	if opts.Managed {
+		opts.managed = readManaged
 	}
 	return parse(path, raw, opts)
 }
@@ -60,6 +69,13 @@ func parse(path string, raw []byte, opts Options) (*Config, error) {
 	d := newDecoder(path, raw)
 	if d.decode(raw, c) {
 		d.rules(reflect.ValueOf(c).Elem(), "")
+		if opts.managed != nil {
+			more, err := opts.managed(c.at(base))
+			if err != nil {
+				return nil, fmt.Errorf("load managed connections: %w", err)
+			}
+			d.overlay(c, more)
+		}
 		d.check(c, opts)
 	}
 	if len(d.problems) > 0 {
@@ -93,10 +109,15 @@ func (c *Config) complete(base string) {
 		}
 	}
 	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
+		*p = absolute(base, *p)
 	}
+}
+
+func absolute(base, path string) string {
+	if path != "" && !filepath.IsAbs(path) {
+		return filepath.Join(base, path)
+	}
+	return path
 }
 
 // Digest returns the SHA-256 of the file, in hexadecimal: the version that

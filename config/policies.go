@@ -329,7 +329,7 @@ func (d *decoder) within(m mark, text string, line, column int) mark {
 			}
 			escape := i+1 < len(rest) && (quote == '"' && rest[i] == '\\' || quote == '\'' && rest[i] == '\'' && rest[i+1] == '\'')
 			if before == 0 {
-				return mark{at.line, at.column + i}
+				return mark{line: at.line, column: at.column + i}
 			}
 			before--
 			if escape {
@@ -339,7 +339,7 @@ func (d *decoder) within(m mark, text string, line, column int) mark {
 		if at.line >= len(lines) {
 			return m
 		}
-		at = mark{at.line + 1, 1}
+		at = mark{line: at.line + 1, column: 1}
 		rest = []rune(lines[at.line-1])
 	}
 }
