@@ -40,6 +40,7 @@ const (
 	EntryStopped   EntryKind = "gateway.stopped"     // it ended in order
 	EntryRecovered EntryKind = "gateway.recovered"   // what a start found of a crash
 	EntryConfig    EntryKind = "config.loaded"       // a configuration came into force
+	EntryTested    EntryKind = "connection.tested"   // the gateway logged in to a target for an administrator
 	EntryHeartbeat EntryKind = "ledger.heartbeat"    // nothing else was to be said for an hour
 	EntryTurned    EntryKind = "session.turned-away" // a known caller was not let in
 	EntryOpened    EntryKind = "session.opened"

@@ -49,7 +49,8 @@ type Config struct {
 	Tiles    fs.FS
 	Sessions Sessions
 	// Approvals are those that lie on the desk.
-	Approvals *approval.Desk
+	Approvals   *approval.Desk
+	Connections Connections
 	// Enter decides whether a caller may open a session on a connection.
 	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Roles are the roles in force.
@@ -74,7 +75,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -99,6 +100,12 @@ func New(c Config) (http.Handler, error) {
 		"GET /api/v1/approvals/{id}":                          limited(maxWaits, s.showApproval),
 		"POST /api/v1/approvals/{id}/approve":                 s.answerApproval(true),
 		"POST /api/v1/approvals/{id}/deny":                    s.answerApproval(false),
+		"GET /api/v1/connections":                             s.listConnections,
+		"GET /api/v1/connections/{name}":                      s.showConnection,
+		"GET /api/v1/connections/{name}/definition":           s.administrator(s.defineConnection),
+		"PUT /api/v1/connections/{name}":                      s.administrator(s.putConnection),
+		"DELETE /api/v1/connections/{name}":                   s.administrator(s.removeConnection),
+		"POST /api/v1/connections/{name}/test":                s.administrator(s.testConnection),
 		"GET /api/v1/search":                                  s.search,
 		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,

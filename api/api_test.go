@@ -83,6 +83,9 @@ func renderText(_ *custos.Operation, records io.Reader, emit func(*custos.Event)
 	return nil
 }
 
+// noConnections is a gateway's without any.
+type noConnections struct{ api.Connections }
+
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{House: exporttest.New(t), t: t, stopped: stopped{}, log: new(bytes.Buffer)}
@@ -100,7 +103,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk,
+		Approvals: g.desk, Connections: noConnections{},
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}

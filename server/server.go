@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,6 +47,8 @@ type Protocol struct {
 	// Operation is what a statement's text is, as far as that is known without
 	// a target; nil: the protocol has no such.
 	Operation func(statement string) (*custos.Operation, error)
+	// Client says how clients are pointed at a connection.
+	Client func(custos.Reach) custos.Setup
 }
 
 // Service accepts callers on a listener until ctx ends. It returns when the
@@ -76,13 +79,13 @@ type Options struct {
 	Now        func() time.Time
 }
 
-// names lists the protocols that a connection may have.
-func (o *Options) names() []string {
-	var names []string
+// checks is what a configuration is held against.
+func (o *Options) checks() config.Options {
+	c := config.Options{Detectors: mask.Kinds(), Managed: true}
 	for _, p := range o.Protocols {
-		names = append(names, p.Name)
+		c.Protocols = append(c.Protocols, p.Name)
 	}
-	return names
+	return c
 }
 
 // Server is a gateway that is ready to serve.
@@ -100,11 +103,15 @@ type Server struct {
 	web      http.Handler
 
 	listeners []listener
+	testers   map[string]Tester // by protocol
+
+	changing sync.Mutex // the configuration in force
 }
 
 type listener struct {
 	net.Listener
-	serve func(context.Context, net.Listener) error
+	protocol string // "": HTTPS
+	serve    func(context.Context, net.Listener) error
 }
 
 // stopTimeout bounds how long sessions may take to end when the gateway stops.
@@ -116,14 +123,14 @@ const stopTimeout = 10 * time.Second
 // configuration in force is put on record, and the addresses are taken. A
 // crash in it leaves nothing that the next Open does not find and finish.
 func Open(o Options) (*Server, error) {
-	c, err := config.Load(o.ConfigPath, config.Options{Protocols: o.names(), Detectors: mask.Kinds()})
+	c, err := config.Load(o.ConfigPath, o.checks())
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range c.Warnings {
 		o.Logger.Warn(w.Error())
 	}
-	s := &Server{Options: o, config: c, inForce: new(inForce), dialer: newDialer()}
+	s := &Server{Options: o, config: c, inForce: new(inForce), dialer: newDialer(), testers: map[string]Tester{}}
 	s.inForce.Store(newRules(c))
 	if s.house, err = openHouse(c, o.Logger, o.Now); err != nil {
 		return nil, err
@@ -204,24 +211,28 @@ func issuers(c *config.Config) []identity.Issuer {
 
 // listen takes every configured address.
 func (s *Server) listen() error {
-	take := func(address string, serve func(context.Context, net.Listener) error) error {
+	take := func(protocol, address string, serve func(context.Context, net.Listener) error) error {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return fmt.Errorf("listen: %w; another gateway may be running, or choose another address in listen", err)
 		}
-		s.listeners = append(s.listeners, listener{l, serve})
+		s.listeners = append(s.listeners, listener{l, protocol, serve})
 		return nil
 	}
 	for _, p := range s.Protocols {
 		if p.New == nil || p.Address(s.config) == "" {
 			continue
 		}
-		if err := take(p.Address(s.config), p.New(s.front(p.Name)).Serve); err != nil {
+		service := p.New(s.front(p.Name))
+		if t, ok := service.(Tester); ok {
+			s.testers[p.Name] = t
+		}
+		if err := take(p.Name, p.Address(s.config), service.Serve); err != nil {
 			return err
 		}
 	}
 	if s.config.Listen.HTTPS != "" {
-		return take(s.config.Listen.HTTPS, s.serveHTTPS)
+		return take("", s.config.Listen.HTTPS, s.serveHTTPS)
 	}
 	return nil
 }
@@ -244,7 +255,11 @@ func (s *Server) paths(ctx context.Context) http.Handler {
 	var all []path
 	for _, p := range s.Protocols {
 		if p.HTTP != nil {
-			all = append(all, path{p.Prefix, p.HTTP(ctx, s.front(p.Name))})
+			handler := p.HTTP(ctx, s.front(p.Name))
+			if t, ok := handler.(Tester); ok {
+				s.testers[p.Name] = t
+			}
+			all = append(all, path{p.Prefix, handler})
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -342,31 +357,40 @@ func (s *Server) tend(ctx context.Context) {
 }
 
 // reload takes the changed file into force, or keeps what is in force and says
-// why. The new configuration is on record before it judges anything.
+// why.
 func (s *Server) reload() {
-	c, err := config.Load(s.ConfigPath, config.Options{Protocols: s.names(), Detectors: mask.Kinds()})
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	c, err := config.Load(s.ConfigPath, s.checks())
+	if err == nil {
+		err = s.adopt(c, "", filepath.Base(s.ConfigPath), func() error { return nil })
+	}
 	if err != nil {
 		s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
-		return
 	}
+}
+
+// adopt takes a configuration into force, with what it is and by whom on
+// record before it is kept, and judges anything. The caller holds changing.
+func (s *Server) adopt(c *config.Config, by, what string, keep func() error) error {
 	before := s.inForce.Load()
 	next := newRules(c)
 	if next.digest == before.digest {
-		return
+		return nil
 	}
 	if c.DataDir != before.config.DataDir || c.Listen != before.config.Listen {
 		s.Logger.Warn("reload configuration: listen and data_dir take effect at the next start")
 	}
 	for _, i := range issuers(c) {
 		if err := i.Validate(); err != nil {
-			s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
-			return
+			return err
 		}
 	}
-	entry := &custos.Entry{Kind: custos.EntryConfig, Note: &custos.Note{Text: filepath.Base(s.ConfigPath), Digest: next.digest}}
-	if err := s.house.keep(entry, c.Raw); err != nil {
-		s.Logger.Error("reload configuration: the old one stays in force", "cause", err)
-		return
+	if err := s.house.keep(&custos.Entry{Kind: custos.EntryConfig, Note: &custos.Note{By: by, Text: what, Digest: next.digest}}, c.Raw); err != nil {
+		return err
+	}
+	if err := keep(); err != nil {
+		return err
 	}
 	if err := s.verifier.Reload(issuers(c)); err != nil {
 		s.Logger.Error("reload configuration: the issuers of the old one stay in force", "cause", err)
@@ -374,6 +398,7 @@ func (s *Server) reload() {
 	s.inForce.Store(next)
 	s.space.look() // the floors may be others now
 	s.Logger.Info("configuration reloaded", "version", next.digest[:12])
+	return nil
 }
 
 func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {

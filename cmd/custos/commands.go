@@ -9,6 +9,7 @@ func commands(g *globals) []*cobra.Command {
 		newServeCommand(g),
 		newConfigCommand(g, protocolNames()),
 		newLoginCommand(g), newWhoamiCommand(g), newTokenCommand(g),
+		newConnectionCommand(g), newConnectCommand(g), newEnvCommand(g),
 		newSessionCommand(g),
 		newSearchCommand(g),
 		newApprovalCommand(g),

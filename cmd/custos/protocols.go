@@ -12,7 +12,7 @@ import (
 
 // protocols is the table of protocols: one line each.
 var protocols = []server.Protocol{
-	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation},
+	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation, Client: postgres.Client},
 }
 
 func protocolNames() []string {

@@ -99,6 +99,23 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	}, nil
 }
 
+// Test logs in to a target on conn and out again.
+func (s *Server) Test(ctx context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential) error {
+	secure, err := targetTLS(c)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	config, err := loginConfig(conn, c, cred, map[string]string{"application_name": "custos"}, secure)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	pg, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	return pg.Close(ctx)
+}
+
 // connect logs in to a target on a line of the gateway's own.
 func (s *Server) connect(ctx context.Context, c *custos.Connection, cred custos.Credential, secure *tls.Config) (*pgconn.PgConn, error) {
 	conn, err := s.Dialer.Dial(ctx, c)
