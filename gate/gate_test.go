@@ -235,6 +235,70 @@ func TestSubmitGrantsThePrefixBeforeARefusal(t *testing.T) {
 	}
 }
 
+// A read may go out before its record is durable; no byte of its answer, and
+// not its outcome, is let through before it is, and what is no read waits.
+func TestReadsOverlapTheirRecord(t *testing.T) {
+	read := func(text string) Request {
+		r := op(text)
+		r.Reads = true
+		return r
+	}
+	w, g := newWorld(t)
+	s := w.open(t, g)
+	heard := w.heard()
+	durable := func() uint64 {
+		w.book.mu.Lock()
+		defer w.book.mu.Unlock()
+		return w.book.durable
+	}
+	fail := func(err error) {
+		w.book.mu.Lock()
+		defer w.book.mu.Unlock()
+		w.book.sync = err
+	}
+	fail(errors.New("input/output error"))
+	permits, err := s.Submit(t.Context(), nil, []Request{read("select 1;"), read("select 2;")})
+	if err != nil || len(permits) != 2 {
+		t.Fatalf("%d permits, %v", len(permits), err)
+	}
+	if err := s.Send(permits); err == nil {
+		t.Error("sent, and nobody says that there is no record")
+	}
+	var r *custos.Refusal
+	if err := permits[0].Answer([]byte("1")); !errors.As(err, &r) || r.Rule != "ledger-unavailable" {
+		t.Errorf("an answer without a record: %v", err)
+	}
+	if err := permits[1].Settle(Outcome{State: custos.StateOK}); err == nil {
+		t.Error("an outcome without a record")
+	}
+	for _, mixed := range [][]Request{{read("select 3;"), op("delete;")}, {read("select 4;"), read("drop;")}} {
+		if permits, err := s.Submit(t.Context(), nil, mixed); !errors.As(err, &r) || len(permits) != 0 {
+			t.Errorf("%d permits, %v", len(permits), err)
+		}
+	}
+	fail(nil)
+	permits, err = s.Submit(t.Context(), nil, []Request{read("select 5;")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if durable() > permits[0].Entry() {
+		t.Error("Submit made it durable: nothing overlaps")
+	}
+	if err := s.Send(permits); err != nil || durable() <= permits[0].Entry() {
+		t.Errorf("sent: %v, and its record is not durable", err)
+	}
+	if err := permits[0].Answer([]byte("5")); err != nil {
+		t.Error(err)
+	}
+	if err := permits[0].Settle(Outcome{State: custos.StateOK}); err != nil {
+		t.Error(err)
+	}
+	s.Close("done")
+	if got := heard(); got != "select 1;select 2;select 5;" {
+		t.Errorf("the target heard %q", got)
+	}
+}
+
 func TestNothingIsForwardedWhenTheLedgerFails(t *testing.T) {
 	for name, breakIt := range map[string]func(*book){
 		"append": func(b *book) { b.fail = errors.New("no space left on device") },

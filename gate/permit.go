@@ -22,8 +22,11 @@ type Permit struct {
 	frame     []byte
 	masks     []custos.Mask
 	http      *http.Request
-	sent      atomic.Bool
-	settled   atomic.Bool
+	// overlaps: the permit was handed out before the record of its operation,
+	// a read, was durable.
+	overlaps bool
+	sent     atomic.Bool
+	settled  atomic.Bool
 
 	mu     sync.Mutex // guards answer
 	answer Answer
@@ -62,6 +65,17 @@ func (p *Permit) spend(s *Session) error {
 		return errSettled
 	case !p.sent.CompareAndSwap(false, true):
 		return errSpent
+	}
+	return nil
+}
+
+// recorded returns when the record of the operation is durable.
+func (p *Permit) recorded() error {
+	if !p.overlaps {
+		return nil
+	}
+	if err := p.session.gate.Ledger.Durable(p.entry); err != nil {
+		return p.session.refusal(unavailable("ledger-unavailable", err), true)
 	}
 	return nil
 }
@@ -129,6 +143,9 @@ func (p *Permit) Answer(b []byte) error {
 		return errSettled
 	}
 	if p.answer == nil {
+		if err := p.recorded(); err != nil {
+			return err
+		}
 		p.answer = p.session.rec.Answer(p.entry, p.submitted)
 	}
 	if err := p.answer.Write(p.session.gate.Now(), b); err != nil {
@@ -155,6 +172,10 @@ func (p *Permit) Settle(o Outcome) error {
 	settled := custos.Settled{Operation: p.entry, State: o.State, Code: o.Code, Rows: o.Rows, Masked: o.Masked}
 	var sealed []byte
 	var incomplete error
+	if p.answer == nil && p.sent.Load() {
+		// Nothing came back, or nothing that was let through.
+		incomplete = p.recorded()
+	}
 	if p.answer != nil {
 		settled.Bytes = p.answer.Bytes()
 		if sealed, settled.Recording, incomplete = p.answer.Finish(); incomplete != nil {

@@ -138,6 +138,10 @@ type Request struct {
 	// Refused is the protocol's own refusal, of what it lets through for
 	// nobody. It goes on record as a refusal of policy's does.
 	Refused *custos.Decision
+	// Reads reports that it can change nothing at the target, whatever it comes
+	// upon there. It may be sent while its record is being made durable; no byte
+	// of its answer is let through before it is.
+	Reads bool
 	// Defines reports that it runs nothing yet: what it defines is judged
 	// again when it runs, and held then.
 	Defines bool
@@ -165,7 +169,8 @@ func (s *Session) decide(r *Request) custos.Decision {
 }
 
 // Submit decides on each request, puts all on record, and waits until the
-// record is durable. It appends to dst the permits of the requests that were
+// record is durable, except where all are reads that are let through: those
+// wait for it in Permit.Answer and Permit.Settle. It appends to dst the permits of the requests that were
 // allowed before the first that was not. The error is then that one's
 // *custos.Refusal, and what follows it was neither judged nor recorded, as
 // nothing of it may be sent. An operation that has to wait for people waits in
@@ -178,7 +183,7 @@ func (s *Session) Submit(ctx context.Context, dst []*Permit, requests []Request)
 	}
 	granted := len(dst)
 	var last uint64
-	recorded := false
+	recorded, overlaps := false, true
 	var refused *custos.Refusal
 	for i := range requests {
 		decision := s.decide(&requests[i])
@@ -197,13 +202,17 @@ func (s *Session) Submit(ctx context.Context, dst []*Permit, requests []Request)
 			return s.withdraw(dst, granted), s.refusal(unavailable("ledger-unavailable", err), true)
 		}
 		last, recorded = permit.entry, true
+		overlaps = overlaps && requests[i].Reads && decision.Effect == custos.Allow
 		if decision.Effect != custos.Allow {
 			refused = &custos.Refusal{Decision: decision, Session: s.id, Entry: permit.entry, Recorded: true}
 			break
 		}
 		dst = append(dst, permit)
 	}
-	if recorded {
+	for _, p := range dst[granted:] {
+		p.overlaps = overlaps
+	}
+	if recorded && !overlaps {
 		if err := s.gate.Ledger.Durable(last); err != nil {
 			return s.withdraw(dst, granted), s.refusal(unavailable("ledger-unavailable", err), true)
 		}
@@ -314,11 +323,19 @@ func (s *Session) withdraw(dst []*Permit, from int) []*Permit {
 }
 
 // Send forwards the frames of permits, in order, as one write. Each permit
-// sends once. After an error the line is unusable.
+// sends once. After an error the line is unusable. Send returns when the record
+// of what was sent is durable.
 func (s *Session) Send(permits []*Permit) error {
 	if len(permits) == 0 {
 		return nil
 	}
+	if err := s.forward(permits); err != nil {
+		return err
+	}
+	return permits[len(permits)-1].recorded()
+}
+
+func (s *Session) forward(permits []*Permit) error {
 	s.sendMu.Lock()
 	defer s.sendMu.Unlock()
 	s.out = s.out[:0]

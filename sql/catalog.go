@@ -16,6 +16,9 @@ type Catalog struct {
 	functions map[string][]*Function // by name, whatever the schema
 	children  map[uint32][]uint32
 	tags      map[string][]string // by schema.table.column
+	// overridden: there are operators or casts of a user's for types that the
+	// server brings.
+	overridden bool
 
 	mu    sync.Mutex // held while a view is traced
 	views map[uint32]*atomic.Pointer[view]
@@ -41,6 +44,9 @@ type Relation struct {
 	// Ruled reports that it has rewrite rules besides a view's own, or
 	// triggers that are a user's.
 	Ruled bool
+	// Policed reports that it has row security: what a policy calls runs with
+	// every read.
+	Policed bool
 }
 
 // Column is one of a relation's, in order.
@@ -103,6 +109,30 @@ func NewCatalog(relations []Relation, functions []Function) *Catalog {
 		c.functions[f.Name] = append(c.functions[f.Name], f)
 	}
 	return c
+}
+
+// Overridden notes that there are operators, or casts, of a user's own for
+// types that the server brings: they run where nobody names them.
+func (c *Catalog) Overridden() { c.overridden = true }
+
+// certain reports that operators and casts do what the server's own do.
+func (c *Catalog) certain() bool { return c != nil && !c.overridden }
+
+// firstUsers is the first OID that the server does not give to what it brings
+// itself (FirstNormalObjectId of access/transam.h).
+const firstUsers = 16384
+
+// plain reports a table of which a read runs nothing of a user's: no policy,
+// no type with functions of its own, no server elsewhere; and so of those below
+// it, depth levels down.
+func (c *Catalog) plain(r *Relation, depth int) bool {
+	if r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'm' || r.Policed || depth == 0 {
+		return false
+	}
+	if slices.ContainsFunc(r.Columns, func(col Column) bool { return col.Type >= firstUsers }) {
+		return false
+	}
+	return !slices.ContainsFunc(c.children[r.OID], func(oid uint32) bool { return c.relations[oid] == nil || !c.plain(c.relations[oid], depth-1) })
 }
 
 // Serial tells catalogues apart; 0 is that of nil.

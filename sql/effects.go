@@ -326,6 +326,7 @@ func (w *walker) readsRelation(r *pg.RangeVar) {
 	}
 	w.named(r)
 	w.looksThrough(r)
+	w.unsure = w.unsure || slices.ContainsFunc(w.catalog.Named(r.Schemaname, r.Relname), func(of *Relation) bool { return !w.catalog.plain(of, maxShown) })
 }
 
 // looksThrough notes what a view does that is read, which its owner may and its

@@ -111,6 +111,7 @@ func (w *walker) call(name []*pg.Node, args []*pg.Node) {
 	if schema != "pg_catalog" {
 		users = w.catalog.Functions(schema, fn)
 	}
+	w.unsure = w.unsure || len(users) > 0 || !builtin["functions"][fn]
 	switch {
 	case len(users) > 0 && w.seenThrough(users):
 	case len(users) == 0 && (quiet || own && builtin["functions"][fn]):
@@ -181,6 +182,7 @@ var ownPrefixes = []string{"pg_", "lo_", "loread", "lowrite", "query_to_xml", "t
 // t.f is f(t) where t has no column f, and ('x').f is f('x').
 func (w *walker) notation(name string) {
 	_, runs := runsText[name]
+	w.unsure = w.unsure || len(w.catalog.Functions("", name)) > 0
 	own := (runs || name == "ts_rewrite" || name == "set_config" || strings.HasPrefix(name, "table_to_xml") || functionEffect("", name) != "") &&
 		slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 	if own || len(w.catalog.Functions("", name)) > 0 && !w.catalog.hasColumn(name) {

@@ -33,6 +33,10 @@ type Statement struct {
 	// Writes reports that it may change the target. It is false only for
 	// reads that name nothing but what is known to be harmless.
 	Writes bool
+	// Reads reports that it changes nothing, whatever it comes upon: it reads
+	// tables that the catalogue knows, by what the server itself brings. It
+	// says more than that Writes is false.
+	Reads bool
 	// Facts are what more is known of it.
 	Facts custos.Facts
 	// Results are the columns of its answer, in order; nil: it has none, or
@@ -189,6 +193,7 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 			s.Results = append([]Result{}, traced.results...)
 		}
 		s.Gives, s.Runs = names(raw.Stmt)
+		s.Reads = !s.Writes && !w.unsure && s.Runs == "" && len(s.Facts.Unknown) == 0 && slices.Equal(s.Facts.Effects, []string{effectRead}) && c.certain()
 		if c := raw.Stmt.GetCopyStmt(); c != nil {
 			s.Copy = copyForm(c)
 		}
@@ -202,6 +207,7 @@ func (p *Postgres) parse(text string, c *Catalog) (t *Text, constants bool, err 
 		t.Statement = t.Statements[0]
 		return t, constants, nil
 	}
+	t.Reads = !slices.ContainsFunc(t.Statements, func(s Statement) bool { return !s.Reads }) && len(t.Statements) > 0
 	all := func(of func(*Statement) []string) []string { return union(t.Statements, of) }
 	t.Verbs = all(func(s *Statement) []string { return s.Verbs })
 	t.Objects = all(func(s *Statement) []string { return s.Objects })

@@ -37,9 +37,10 @@ type walker struct {
 	// commands: a statement other than a read is in it. calls: it may call
 	// something that this package does not know to be harmless.
 	commands, calls bool
-	// unseen: it calls a function that is not seen through.
-	unseen bool
-	ctes   []string // the names in scope that are no relations
+	// unseen: it calls a function that is not seen through. unsure: it calls a
+	// user's function, or reads what may.
+	unseen, unsure bool
+	ctes           []string // the names in scope that are no relations
 
 	// effects are what it does; called are those of them that are of functions
 	// and relations. sensitive: constants in it say what it does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,8 @@ SET LOCAL search_path = pg_catalog;
 SELECT c.oid, n.nspname, c.relname,
   CASE WHEN n.nspname IN ('pg_catalog', 'information_schema') THEN 'r' ELSE c.relkind END,
   CASE WHEN c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema') THEN pg_get_viewdef(c.oid) END,
-  c.relkind NOT IN ('v', 'm') AND c.relhasrules OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+  c.relkind NOT IN ('v', 'm') AND c.relhasrules OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+  c.relrowsecurity
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'pg_toast';
 SELECT a.attrelid, a.attnum, a.attname, a.atttypid, d.description, a.attgenerated <> ''
@@ -37,33 +39,55 @@ SELECT inhrelid, inhparent FROM pg_inherits;
 SELECT n.nspname, p.proname, p.provolatile, l.lanname, CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema');
+SELECT EXISTS (SELECT FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode JOIN pg_language l ON l.oid = p.prolang
+    WHERE o.oid >= 16384 AND o.oprleft < 16384 AND o.oprright < 16384 AND l.lanname NOT IN ('internal', 'c'))
+  OR EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc JOIN pg_language l ON l.oid = p.prolang
+    WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384 AND l.lanname NOT IN ('internal', 'c'));
 COMMIT`
 
 // maxCatalog bounds what is read of a catalogue, in rows. Of a larger one
 // nothing is known, and what depends on it is hidden or refused.
 const maxCatalog = 500_000
 
-// readCatalog reads the catalogue of the database that pg is logged in to.
-func readCatalog(ctx context.Context, pg *pgconn.PgConn) (*sql.Catalog, error) {
+// readCatalog reads the catalogue of the database that pg is logged in to. If
+// it is the same as before, which has its sum, it returns that.
+func readCatalog(ctx context.Context, pg *pgconn.PgConn, before *sql.Catalog, sum uint64) (*sql.Catalog, uint64, error) {
 	results, err := pg.Exec(ctx, catalogQueries).ReadAll()
 	if err != nil {
-		return nil, fmt.Errorf("read catalogue: %w", err)
+		return nil, 0, fmt.Errorf("read catalogue: %w", err)
 	}
 	// BEGIN and SET come before, COMMIT behind.
-	if len(results) != 8 {
-		return nil, fmt.Errorf("read catalogue: %d answers, want 8", len(results))
+	if len(results) != 9 {
+		return nil, 0, fmt.Errorf("read catalogue: %d answers, want 9", len(results))
 	}
+	var hash maphash.Hash
+	hash.SetSeed(catalogSeed)
 	rows := 0
 	for _, r := range results {
 		if rows += len(r.Rows); rows > maxCatalog {
-			return nil, fmt.Errorf("read catalogue: it has more than %d rows", maxCatalog)
+			return nil, 0, fmt.Errorf("read catalogue: it has more than %d rows", maxCatalog)
+		}
+		for _, row := range r.Rows {
+			for _, value := range row {
+				maphash.WriteComparable(&hash, len(value))
+				hash.Write(value)
+			}
 		}
 	}
+	if before != nil && hash.Sum64() == sum {
+		return before, sum, nil
+	}
+	return newCatalog(results), hash.Sum64(), nil
+}
+
+var catalogSeed = maphash.MakeSeed()
+
+func newCatalog(results []*pgconn.Result) *sql.Catalog {
 	relations := map[uint32]*sql.Relation{}
 	var order []uint32
 	for _, r := range results[2].Rows {
 		oid := number(r[0])
-		relations[oid] = &sql.Relation{OID: oid, Schema: string(r[1]), Name: string(r[2]), Kind: r[3][0], Definition: string(r[4]), Ruled: string(r[5]) == "t"}
+		relations[oid] = &sql.Relation{OID: oid, Schema: string(r[1]), Name: string(r[2]), Kind: r[3][0], Definition: string(r[4]), Ruled: string(r[5]) == "t", Policed: string(r[6]) == "t"}
 		order = append(order, oid)
 	}
 	for _, r := range results[3].Rows {
@@ -94,7 +118,11 @@ func readCatalog(ctx context.Context, pg *pgconn.PgConn) (*sql.Catalog, error) {
 	for _, r := range results[6].Rows {
 		functions = append(functions, sql.Function{Schema: string(r[0]), Name: string(r[1]), Volatility: r[2][0], Language: string(r[3]), Body: string(r[4])})
 	}
-	return sql.NewCatalog(all, functions), nil
+	c := sql.NewCatalog(all, functions)
+	if string(results[7].Rows[0][0]) == "t" {
+		c.Overridden()
+	}
+	return c
 }
 
 func number(b []byte) uint32 {
@@ -139,6 +167,7 @@ type catalogs struct {
 type keeper struct {
 	mu      sync.Mutex
 	catalog *sql.Catalog
+	sum     uint64 // of what catalog was made of
 	read    time.Time
 	stale   bool
 	changed bool          // while it is read
@@ -177,11 +206,11 @@ func (k *keeper) due() bool {
 }
 
 // done takes the end of a reading. What was known before a failure stays known.
-func (k *keeper) done(c *sql.Catalog, err error) {
+func (k *keeper) done(c *sql.Catalog, sum uint64, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.failed = err; err == nil {
-		k.catalog, k.read = c, time.Now()
+		k.catalog, k.sum, k.read = c, sum, time.Now()
 		k.stale = k.changed
 		k.changed = false
 	} else {
@@ -239,6 +268,24 @@ func (k *keeper) current(ctx context.Context) (*sql.Catalog, error) {
 	return k.catalog, nil
 }
 
+// known returns what is known of the database, or nil. It does not wait: what
+// is due is read behind the caller's back.
+func (k *keeper) known() *sql.Catalog {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.due() {
+		return k.catalog
+	}
+	if k.reading == nil && !time.Now().Before(k.retry) {
+		k.reading = make(chan struct{})
+		go k.readNow(k.connect)
+	}
+	if k.stale || time.Since(k.read) >= catalogEnd {
+		return nil
+	}
+	return k.catalog
+}
+
 // readTimeout bounds a reading; retryAfter is how long after a failure nobody
 // tries again.
 const (
@@ -252,16 +299,19 @@ var errNoLogin = errors.New("read catalogue: nobody has logged in")
 // anything for.
 func (k *keeper) readNow(connect func(context.Context) (*pgconn.PgConn, error)) {
 	if connect == nil {
-		k.done(nil, errNoLogin)
+		k.done(nil, 0, errNoLogin)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
 	pg, err := connect(ctx)
 	if err != nil {
-		k.done(nil, fmt.Errorf("read catalogue: %w", err))
+		k.done(nil, 0, fmt.Errorf("read catalogue: %w", err))
 		return
 	}
 	defer pg.Close(ctx)
-	k.done(readCatalog(ctx, pg))
+	k.mu.Lock()
+	before, sum := k.catalog, k.sum
+	k.mu.Unlock()
+	k.done(readCatalog(ctx, pg, before, sum))
 }

@@ -25,7 +25,7 @@ func (s *served) submit() error {
 			if n := len(u.op.Text) + u.end - u.at; n > s.server.Limits.Message && u.refused == nil {
 				u.refused = tooLong(n, s.server.Limits.Message)
 			}
-			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused, Defines: u.defines(), Held: s.onHeldFunc})
+			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused, Reads: u.reads(), Defines: u.defines(), Held: s.onHeldFunc})
 		}
 		permits, err := s.session.Submit(s.session.Context(), s.permits[:0], s.requests)
 		s.permits = permits[:0]

@@ -91,13 +91,11 @@ func (s *served) understand(text string) *statement {
 		st.unparsed = errEncoding
 		return st
 	}
-	if s.judges() {
-		var err error
-		if st.catalog, err = s.keeper.current(s.session.Context()); err != nil {
-			s.server.Logger.Error("read the target's catalogue", "session", s.session.ID(), "cause", err)
-			st.unparsed = errCatalog
-			return st
-		}
+	var err error
+	if st.catalog, err = s.catalog(); err != nil {
+		s.server.Logger.Error("read the target's catalogue", "session", s.session.ID(), "cause", err)
+		st.unparsed = errCatalog
+		return st
 	}
 	t, err := s.server.Parse(text, st.catalog)
 	if err != nil {
@@ -108,19 +106,26 @@ func (s *served) understand(text string) *statement {
 	return st
 }
 
-// judges reports whether it takes the target's catalogue to judge.
-func (s *served) judges() bool { return s.keeper != nil && s.server.Catalogs() }
+// catalog returns what the target's database has. Where there are rules to
+// judge by, nothing goes without; else it is what is known so far, perhaps nil.
+func (s *served) catalog() (*sql.Catalog, error) {
+	switch {
+	case s.keeper == nil:
+		return nil, nil
+	case s.server.Catalogs():
+		return s.keeper.current(s.session.Context())
+	}
+	return s.keeper.known(), nil
+}
 
 // fresh is a statement as it is understood now: what the database has may have
 // changed since it was parsed.
 func (s *served) fresh(st *statement) *statement {
-	if !s.judges() && st.catalog == nil || st.unparsed != nil {
+	if st.unparsed != nil {
 		return st
 	}
-	if s.judges() {
-		if c, err := s.keeper.current(s.session.Context()); err == nil && c == st.catalog {
-			return st
-		}
+	if c, err := s.catalog(); err == nil && c == st.catalog {
+		return st
 	}
 	now := s.understand(st.text)
 	now.types, now.shape = st.types, st.shape
@@ -156,6 +161,12 @@ func (u *unit) judge(st *statement) {
 // defines reports that nothing runs yet by the unit: it parses or binds.
 func (u *unit) defines() bool {
 	return !u.query && !slices.ContainsFunc(u.steps, func(st step) bool { return st.kind == 'E' })
+}
+
+// reads reports that the unit changes nothing at the target, whatever it comes
+// upon there.
+func (u *unit) reads() bool {
+	return u.statement != nil && u.statement.unparsed == nil && u.statement.sql.Reads
 }
 
 // sentinels notes parameters that a mask has put in a value's place.
