@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,35 +50,23 @@ const retry = time.Second
 // Only durable entries are indexed, so that no loss of power leaves an index
 // of what the ledger does not have.
 func (x *Indexer) Run(ctx context.Context) error {
-	err := x.start(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
-	var next uint64
-	if err == nil {
-		next, err = x.Index.Next()
-	}
-	if err != nil {
+	if err := x.start(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("index ledger: %w", err)
 	}
 	known, wanted := keys{}, false
 	for ctx.Err() == nil {
-		size, err := x.due(ctx, next, wanted)
+		size, err := x.due(ctx, wanted)
 		started := time.Now()
 		if err == nil {
-			next, err = x.take(ctx, known, next, size)
+			err = x.take(ctx, known, size)
 		}
 		if errors.Is(err, store.ErrDamaged) {
 			x.Logger.Error("build index anew: it is damaged", "cause", err)
-			if err = x.Index.Reset(); err == nil {
-				next = 0
-			} else if errors.Is(err, store.ErrDamaged) {
-				return x.giveUp(ctx)
-			}
+			err = x.Index.Reset()
 		}
 		wait := rest * time.Since(started)
 		if err != nil && ctx.Err() == nil {
-			x.Logger.Error("index ledger: try again in a while", "next", next, "cause", err)
+			x.Logger.Error("index ledger: try again in a while", "cause", err)
 			wait = retry
 		}
 		wanted = false
@@ -91,29 +80,32 @@ func (x *Indexer) Run(ctx context.Context) error {
 	return nil
 }
 
-// giveUp leaves an index that is beyond repair to the next start, which makes
-// a new one. What matters more, the ledger, goes on.
-func (x *Indexer) giveUp(ctx context.Context) error {
-	if err := x.Index.Discard(); err != nil {
-		x.Logger.Error("discard index", "cause", err)
-	}
-	x.Logger.Error("there is no search until the gateway is started again: the index was damaged beyond repair and is built anew then")
-	<-ctx.Done()
-	return nil
-}
-
-// due waits for entries from next on, and returns where those end that are
-// durable. It makes them durable itself only for who waits for them, and after
-// a while: whoever acts on an entry does so sooner.
-func (x *Indexer) due(ctx context.Context, next uint64, wanted bool) (uint64, error) {
-	if _, err := x.Ledger.Wait(ctx, next); err != nil {
+// due waits for entries that are not indexed, and returns where those end that
+// are durable. It makes them durable itself only for who waits for them, and
+// after a while: whoever acts on an entry does so sooner. Damage that a reader
+// meets is its error.
+func (x *Indexer) due(ctx context.Context, wanted bool) (uint64, error) {
+	next, err := x.Index.Next()
+	if err != nil {
 		return 0, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-x.Index.Damaged():
+			cancel(store.ErrDamaged)
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := x.Ledger.Wait(ctx, next); err != nil {
+		return 0, cmp.Or(context.Cause(ctx), err)
 	}
 	for deadline := time.Now().Add(time.Second); ; {
 		if !wanted {
 			select {
 			case <-ctx.Done():
-				return 0, ctx.Err()
+				return 0, context.Cause(ctx)
 			case <-x.Index.Wanted():
 				wanted = true
 			case <-time.After(gather):
@@ -130,13 +122,13 @@ func (x *Indexer) due(ctx context.Context, next uint64, wanted bool) (uint64, er
 	}
 }
 
-// start makes the index anew if it is of another ledger, such as of one that
-// was restored from a backup since. It does so once.
+// start makes the index anew if it is damaged, or of another ledger, such as of
+// one that was restored from a backup since. It does so once.
 func (x *Indexer) start(ctx context.Context) error {
 	x.once.Do(func() {
 		ours, err := x.ours(ctx)
-		if err == nil && !ours {
-			x.Logger.Warn("rebuild index: it is of another ledger, or of another state of it")
+		if err == nil && !ours || errors.Is(err, store.ErrDamaged) {
+			x.Logger.Warn("build index anew: it is damaged, or of another ledger, or of another state of it", "cause", err)
 			err = x.Index.Reset()
 		}
 		x.failed = err
@@ -180,18 +172,21 @@ type keys map[custos.SessionID]*recording.Key
 // maxKeys bounds how many are held.
 const maxKeys = 10_000
 
-// take indexes the entries from next up to size, in batches.
-func (x *Indexer) take(ctx context.Context, keys keys, next, size uint64) (uint64, error) {
+// take indexes the entries up to size that are not indexed, in batches.
+func (x *Indexer) take(ctx context.Context, keys keys, size uint64) error {
+	next, err := x.Index.Next()
+	if err != nil || next >= size {
+		return err
+	}
 	items := make([]store.Item, 0, min(batch, size-next))
 	flush := func() error {
 		if err := x.Index.Apply(items); err != nil {
 			return err
 		}
-		next += uint64(len(items))
 		items = items[:0]
 		return ctx.Err()
 	}
-	err := x.Ledger.Scan(next, size, func(index uint64, leaf, attachment []byte) error {
+	err = x.Ledger.Scan(next, size, func(index uint64, leaf, attachment []byte) error {
 		item, err := x.item(keys, index, leaf, attachment)
 		if err != nil {
 			return err
@@ -204,7 +199,7 @@ func (x *Indexer) take(ctx context.Context, keys keys, next, size uint64) (uint6
 	if err == nil && len(items) > 0 {
 		err = flush()
 	}
-	return next, err
+	return err
 }
 
 // item unseals what the index has to know of an entry.

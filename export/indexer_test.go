@@ -3,11 +3,13 @@ package export_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
@@ -127,5 +129,62 @@ func TestIndexerGoesOnWithoutAKey(t *testing.T) {
 	stop()
 	if !strings.Contains(log.String(), string(bad.ID)) || strings.Contains(log.String(), string(gone.ID)) {
 		t.Errorf("the log says:\n%s", log)
+	}
+}
+
+// Damage, wherever it is and whoever meets it, costs the index and nothing else:
+// it is built anew.
+func TestIndexerOutlivesDamage(t *testing.T) {
+	h := exporttest.New(t)
+	path := filepath.Join(t.TempDir(), "index.db")
+	for range 40 {
+		h.Session(exporttest.Ana).Run("SELECT needle", strings.Repeat("x", 100))
+	}
+	_, _, stop := following(t, h, path)
+	stop()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	for at := 0; at < len(whole); at += page {
+		t.Run(fmt.Sprint("page ", at/page), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "index.db")
+			damaged := bytes.Clone(whole)
+			for i := at; i < min(at+page, len(damaged)); i++ {
+				damaged[i] ^= 0xa5
+			}
+			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			heals(t, h, path)
+		})
+	}
+}
+
+// heals starts an indexer on a file, and waits until it finds all.
+func heals(t *testing.T, h *exporttest.House, path string) {
+	t.Helper()
+	index, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	var log bytes.Buffer
+	x := &export.Indexer{Ledger: h.Ledger, Recordings: h.Recordings, Index: index, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	h.Session(exporttest.Ana).Run("SELECT another", "x")
+	var items []store.Operation
+	for ctx.Err() == nil && len(items) != 40 {
+		if err = x.CaughtUp(ctx); err == nil {
+			items, _, err = x.Index.Search(ctx, store.Filter{Query: "needle", Limit: 100})
+		}
+	}
+	cancel()
+	if ended := <-done; err != nil || ended != nil {
+		t.Errorf("%d found; %v; %v; log %s", len(items), err, ended, &log)
 	}
 }

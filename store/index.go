@@ -25,19 +25,22 @@ const schemaVersion = 3
 
 // ErrDamaged says that the file is not an index that can be used. Nothing is
 // lost by deleting it.
-var ErrDamaged = errors.New("the search index is damaged; stop the gateway, delete the index's file, and start it: the index is built again from the ledger")
+var ErrDamaged = errors.New("the search index is damaged, and is built anew from the ledger: ask again in a while")
 
 // Index is the search index. It is safe for concurrent use.
 type Index struct {
-	path  string
-	write *sql.DB // one connection
+	path string
+
+	files sync.RWMutex // held by readers; by Reset to exchange what follows
+	write *sql.DB      // one connection, used by who applies and resets
 	read  *sql.DB
 
 	// stale is set while the write-ahead log may hold text that was erased:
 	// at first too, as the last run may have ended in the middle.
 	stale atomic.Bool
 
-	wanted chan struct{} // somebody began to wait
+	wanted  chan struct{} // somebody began to wait
+	damaged chan struct{} // a reader met damage
 
 	mu   sync.Mutex
 	next uint64
@@ -49,7 +52,7 @@ type Index struct {
 // other error leaves the file as it is. Open does not read all of the file:
 // damage further in shows as ErrDamaged when it is met.
 func Open(path string) (*Index, error) {
-	x := &Index{path: path, grew: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	x := &Index{path: path, grew: make(chan struct{}), wanted: make(chan struct{}, 1), damaged: make(chan struct{}, 1)}
 	x.stale.Store(true)
 	err := x.open()
 	if errors.Is(err, ErrDamaged) {
@@ -132,9 +135,22 @@ func (x *Index) remove() error {
 	return nil
 }
 
-// Discard removes the files of an index that is beyond repair. It stays open,
-// as it is; the next Open makes a new one.
-func (x *Index) Discard() error { return x.remove() }
+// Damaged receives when a reader met damage: Reset is due.
+func (x *Index) Damaged() <-chan struct{} { return x.damaged }
+
+// reading lets a reader at the index, and notes what damage it meets.
+func (x *Index) reading(read func(*sql.DB) error) error {
+	x.files.RLock()
+	defer x.files.RUnlock()
+	err := read(x.read)
+	if errors.Is(err, ErrDamaged) {
+		select {
+		case x.damaged <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
 
 // Close closes the index.
 func (x *Index) Close() error { return errors.Join(x.read.Close(), x.write.Close()) }
@@ -179,27 +195,32 @@ func (x *Index) advance(next uint64) {
 	x.grew = make(chan struct{})
 }
 
-// Reset forgets everything, so that the index is built anew.
+// Reset forgets everything, so that the index is built anew, in a new file:
+// nothing that is wrong with the old one is in its way.
 func (x *Index) Reset() error {
-	if err := x.make("operation_lists", "session_lists", "names", "words", "operations", "sessions", "seconds", "progress"); err != nil {
-		return fmt.Errorf("reset index: %w", damage(err))
+	x.files.Lock()
+	defer x.files.Unlock()
+	if err := errors.Join(x.Close(), x.remove()); err != nil {
+		return fmt.Errorf("reset index: %w", err)
+	}
+	if err := x.open(); err != nil {
+		return fmt.Errorf("reset index: %w", err)
+	}
+	select {
+	case <-x.damaged:
+	default:
 	}
 	x.advance(0)
 	return nil
 }
 
-// make makes the tables, in the place of those that are there, as one step.
-func (x *Index) make(there ...string) error {
+// make makes the tables, as one step.
+func (x *Index) make() error {
 	tx, err := x.write.Begin()
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	for _, table := range there {
-		if _, err := tx.Exec("DROP TABLE " + table); err != nil {
-			return err
-		}
-	}
 	if _, err := tx.Exec(schema); err != nil {
 		return err
 	}

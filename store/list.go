@@ -29,7 +29,7 @@ func (x *Index) Sessions(ctx context.Context, f Filter) ([]Session, string, erro
 	err := f.narrow(&n, &sessionKind)
 	var items []Session
 	if err == nil {
-		items, err = page(ctx, x.read, &sessionKind, &n, &f, scanSession)
+		items, err = page(ctx, x, &sessionKind, &n, &f, scanSession)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("list sessions: %w", err)
@@ -45,7 +45,7 @@ func (x *Index) Session(ctx context.Context, id custos.SessionID, f Filter) (*Se
 		query += " AND (s.issuer = ? AND s.subject = ? OR s.behalf_issuer = ? AND s.behalf_subject = ?)"
 		args = append(args, v.Issuer, v.Subject, v.Issuer, v.Subject)
 	}
-	items, err := collect(ctx, x.read, scanSession, query, args)
+	items, err := collect(ctx, x, scanSession, query, args)
 	if err != nil {
 		return nil, fmt.Errorf("look up session: %w", err)
 	}
@@ -64,7 +64,7 @@ func (x *Index) Operations(ctx context.Context, id custos.SessionID, f Filter) (
 	if !given {
 		after = -1
 	}
-	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
+	items, err := collect(ctx, x, scanOperation, "SELECT "+operationColumns+
 		" FROM sessions s CROSS JOIN operations o WHERE s.id = ? AND o.opened = s.entry AND o.entry > ? ORDER BY o.entry LIMIT ?", []any{string(id), after, f.page() + 1})
 	if err != nil {
 		return nil, "", fmt.Errorf("list operations: %w", err)
@@ -75,7 +75,7 @@ func (x *Index) Operations(ctx context.Context, id custos.SessionID, f Filter) (
 
 // Operation returns the operation of one entry of a session.
 func (x *Index) Operation(ctx context.Context, id custos.SessionID, entry uint64) (*Operation, error) {
-	items, err := collect(ctx, x.read, scanOperation, "SELECT "+operationColumns+
+	items, err := collect(ctx, x, scanOperation, "SELECT "+operationColumns+
 		" FROM operations o CROSS JOIN sessions s WHERE o.entry = ? AND s.entry = o.opened AND s.id = ?", []any{int64(entry), string(id)})
 	if err != nil {
 		return nil, fmt.Errorf("look up operation: %w", err)
@@ -98,7 +98,7 @@ func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, erro
 	}
 	var items []Operation
 	if err == nil {
-		items, err = page(ctx, x.read, &operationKind, &n, &f, scanOperation)
+		items, err = page(ctx, x, &operationKind, &n, &f, scanOperation)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("search: %w", err)
@@ -108,12 +108,16 @@ func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, erro
 }
 
 // page reads one page, and the item after it.
-func page[T any](ctx context.Context, db *sql.DB, k *kind, n *narrowing, f *Filter, scan func(*sql.Rows, *T) error) ([]T, error) {
-	query, args, err := n.plan(ctx, db, k, f)
-	if err != nil {
-		return nil, damage(err)
-	}
-	return collect(ctx, db, scan, query, args)
+func page[T any](ctx context.Context, x *Index, k *kind, n *narrowing, f *Filter, scan func(*sql.Rows, *T) error) (items []T, err error) {
+	err = x.reading(func(db *sql.DB) error {
+		query, args, err := n.plan(ctx, db, k, f)
+		if err != nil {
+			return damage(err)
+		}
+		items, err = gather(ctx, db, scan, query, args)
+		return err
+	})
+	return items, err
 }
 
 // cut takes the item more than a page that was asked for as the sign that
@@ -126,7 +130,15 @@ func cut[T any](items []T, page int, entry func(*T) uint64) ([]T, string) {
 	return items, strconv.FormatUint(entry(&items[page-1]), 10)
 }
 
-func collect[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, query string, args []any) ([]T, error) {
+func collect[T any](ctx context.Context, x *Index, scan func(*sql.Rows, *T) error, query string, args []any) (items []T, err error) {
+	err = x.reading(func(db *sql.DB) error {
+		items, err = gather(ctx, db, scan, query, args)
+		return err
+	})
+	return items, err
+}
+
+func gather[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, query string, args []any) ([]T, error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, damage(err)
@@ -136,7 +148,7 @@ func collect[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) er
 	for rows.Next() {
 		var item T
 		if err := scan(rows, &item); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		items = append(items, item)
 	}

@@ -457,7 +457,7 @@ func TestDamageIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	if _, _, err := x.Search(t.Context(), Filter{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "delete the index's file") {
+	if _, _, err := x.Search(t.Context(), Filter{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "ask again in a while") {
 		t.Errorf("search: %v", err)
 	}
 	s := story{items: make([]Item, 12)}
