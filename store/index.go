@@ -107,7 +107,12 @@ func (x *Index) prepare() error {
 	} else if version != schemaVersion {
 		return fmt.Errorf("%w: it is of version %d", ErrDamaged, version)
 	}
-	return x.write.QueryRow("SELECT next FROM progress").Scan(&x.next)
+	var next uint64
+	if err := x.write.QueryRow("SELECT next FROM progress").Scan(&next); err != nil {
+		return err
+	}
+	x.advance(next)
+	return nil
 }
 
 // damage tells an error of a file that is no index, or a broken one, from
@@ -210,7 +215,6 @@ func (x *Index) Reset() error {
 	case <-x.damaged:
 	default:
 	}
-	x.advance(0)
 	return nil
 }
 
