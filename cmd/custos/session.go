@@ -163,7 +163,11 @@ func printSession(g *globals, s *store.Session) {
 	if s.EndedAt != nil {
 		fmt.Fprintf(g.stdout, "ended       %s\n", localTime(*s.EndedAt))
 	}
-	fmt.Fprintf(g.stdout, "state       %s\n\n", export.Line(s.State))
+	fmt.Fprintf(g.stdout, "state       %s\n", export.Line(s.State))
+	if s.Reason != "" {
+		fmt.Fprintf(g.stdout, "because     %s\n", export.Line(s.Reason))
+	}
+	fmt.Fprintln(g.stdout)
 }
 
 // decisionOf says what was decided, by which rule where one did, and which rules
