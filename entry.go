@@ -53,7 +53,9 @@ const (
 	EntryReleased  EntryKind = "operation.released"  // a held operation is let through, durable before a byte is forwarded
 	EntryReceived  EntryKind = "session.received"    // the target sent something unasked
 	EntryClosed    EntryKind = "session.closed"
-	EntryErased    EntryKind = "recording.erased" // a session's key was destroyed
+	EntryErased    EntryKind = "recording.erased" // a session's key is destroyed, as soon as this is durable
+	EntryHeld      EntryKind = "recording.held"   // a legal hold: until it is freed, a recording is not erased
+	EntryFreed     EntryKind = "recording.freed"  // the legal hold is over
 	EntryViewed    EntryKind = "recording.viewed" // somebody read a recording
 )
 
@@ -164,6 +166,7 @@ type Closed struct {
 // Note is what entries of the gateway itself say.
 type Note struct {
 	By     string `json:"by,omitempty"`     // who, where a person did it
+	Rule   string `json:"rule,omitempty"`   // by which rule or setting, where nobody did
 	Text   string `json:"text,omitempty"`   // in words
 	Digest string `json:"digest,omitempty"` // SHA-256 of what it is about, in hexadecimal
 }

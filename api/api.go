@@ -51,6 +51,7 @@ type Config struct {
 	// Approvals are those that lie on the desk.
 	Approvals   *approval.Desk
 	Connections Connections
+	Keeping     Keeping
 	// Enter decides whether a caller may open a session on a connection.
 	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Roles are the roles in force.
@@ -75,7 +76,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -95,6 +96,9 @@ func New(c Config) (http.Handler, error) {
 		"GET /api/v1/sessions/{id}/replay":                    s.replay,
 		"GET /api/v1/sessions/{id}/tail":                      limited(maxTails, s.tail),
 		"POST /api/v1/sessions/{id}/stop":                     s.stop,
+		"POST /api/v1/sessions/{id}/erase":                    s.administrator(s.keeping(Keeping.Erase)),
+		"POST /api/v1/sessions/{id}/hold":                     s.administrator(s.keeping(Keeping.Hold)),
+		"POST /api/v1/sessions/{id}/release":                  s.administrator(s.keeping(Keeping.Release)),
 		"GET /api/v1/approvals":                               s.listApprovals,
 		"POST /api/v1/approvals":                              s.requestAccess,
 		"GET /api/v1/approvals/{id}":                          limited(maxWaits, s.showApproval),

@@ -83,6 +83,9 @@ func renderText(_ *custos.Operation, records io.Reader, emit func(*custos.Event)
 	return nil
 }
 
+// nothingKept keeps nobody's recordings: tests of what does are in server.
+type nothingKept struct{ api.Keeping }
+
 // noConnections is a gateway's without any.
 type noConnections struct{ api.Connections }
 
@@ -103,7 +106,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk, Connections: noConnections{},
+		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{},
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}

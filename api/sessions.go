@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -64,6 +65,8 @@ func (s *server) filter(r *http.Request) (store.Filter, error) {
 	}
 	if p := caller(r.Context()); !s.seesAll(p) {
 		f.Viewer = &store.Viewer{Issuer: p.Issuer, Subject: p.Subject}
+	} else if issuer, subject, exact := strings.Cut(f.Caller, "|"); exact && strings.Contains(issuer, "://") {
+		f.Caller, f.Viewer = "", &store.Viewer{Issuer: issuer, Subject: subject}
 	}
 	return f, nil
 }

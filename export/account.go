@@ -110,7 +110,7 @@ func (j *judge) count(p *ProvenEntry, e *custos.Entry) {
 	case e.Closed != nil:
 		s.closed = e.Closed
 	case e.Kind == custos.EntryErased:
-		s.Erased = true
+		s.Erased = erasureOf(p.Index, e)
 	}
 }
 
@@ -148,7 +148,7 @@ func (j *judge) finish() {
 		if s.closed != nil && s.opened && !s.Complete {
 			j.damage(fileEntries, "session %s had %d operations and %d are here", id, s.closed.Operations, s.Operations)
 		}
-		if s.stored != s.cited && !s.Erased {
+		if s.stored != s.cited && s.Erased == nil {
 			j.damage(dirRecordings, "session %s has %d large answers and %d are here", id, s.cited, s.stored)
 		}
 		r.Sessions = append(r.Sessions, s.BundleSession)

@@ -190,9 +190,9 @@ func TestEvidenceOfAnErasedSession(t *testing.T) {
 	if err := h.Recordings.Erase(s.ID); err != nil {
 		t.Fatal(err)
 	}
-	h.Keep(&custos.Entry{Kind: custos.EntryErased, Session: s.ID, Note: &custos.Note{Text: "retention"}}, nil)
+	h.Keep(&custos.Entry{Kind: custos.EntryErased, Session: s.ID, Note: &custos.Note{By: "https://id|root", Text: "asked to"}}, nil)
 	_, dir := bundleOf(t, h, false, s)
-	if r := verifyBundle(t, h, dir); !r.OK || !r.Sessions[0].Erased || r.Sessions[0].Readable {
+	if r := verifyBundle(t, h, dir); !r.OK || r.Sessions[0].Erased == nil || r.Sessions[0].Erased.By != "https://id|root" || r.Sessions[0].Erased.Reason != "asked to" || r.Sessions[0].Readable {
 		t.Errorf("%+v", r)
 	}
 }

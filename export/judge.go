@@ -49,7 +49,8 @@ type BundleSession struct {
 	Unsettled  []uint64 `json:"unsettled,omitempty"` // allowed operations without an outcome, by entry
 	Recordings int      `json:"recordings"`          // large answers, all there
 	Readable   bool     `json:"readable"`            // its key is there
-	Erased     bool     `json:"erased,omitempty"`    // its key was destroyed, on record
+	// Erased is set where its key was destroyed, on record.
+	Erased *Erasure `json:"erased,omitempty"`
 }
 
 // judge goes through a bundle once, in its order.

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,39 @@ type StoreReport struct {
 	// Recordings is the count of files that entries cite and that are as
 	// they were.
 	Recordings int `json:"recordings"`
+	// Erased are the sessions whose keys were destroyed, on record, in the
+	// order of the entries that say so.
+	Erased []Erasure `json:"erased,omitempty"`
 	// Unknown are files among the recordings that no entry cites: what a
 	// crash left, or what somebody put there. They are no damage.
 	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Erasure is what the ledger says of a session's key that was destroyed.
+type Erasure struct {
+	Session custos.SessionID `json:"session"`
+	Entry   uint64           `json:"entry"`
+	At      time.Time        `json:"at"`
+	By      string           `json:"by,omitempty"`
+	Rule    string           `json:"rule,omitempty"` // by which setting, where nobody did
+	Reason  string           `json:"reason,omitempty"`
+}
+
+func erasureOf(index uint64, e *custos.Entry) *Erasure {
+	r := &Erasure{Session: e.Session, Entry: index, At: e.At}
+	if n := e.Note; n != nil {
+		r.By, r.Rule, r.Reason = n.By, n.Rule, n.Text
+	}
+	return r
+}
+
+// String says it in words.
+func (e *Erasure) String() string {
+	by := "by " + e.By
+	if e.By == "" {
+		by = "under " + e.Rule
+	}
+	return fmt.Sprintf("erased on %s %s: %s (entry %d)", e.At.UTC().Format(time.DateOnly), by, e.Reason, e.Entry)
 }
 
 // cited is a recording that an entry cites.
@@ -59,7 +90,7 @@ type cited struct {
 func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 	files := map[string]cited{}
 	keys := map[string]uint64{}
-	erased := map[custos.SessionID]bool{}
+	erased := map[custos.SessionID]*Erasure{}
 	report, err := ledger.Verify(ledger.VerifyOptions{Dir: filepath.Join(dataDir, "ledger"), Trust: o.Trust, Trusted: o.Trusted,
 		Heartbeat: o.Heartbeat, Progress: o.Progress, Context: o.Context,
 		Each: func(index uint64, leaf, _ []byte) error {
@@ -71,7 +102,7 @@ func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 			case e.Kind == custos.EntryOpened && e.Session.Valid():
 				keys[fileOf(e.Session, "key")] = index
 			case e.Kind == custos.EntryErased:
-				erased[e.Session] = true
+				erased[e.Session] = erasureOf(index, e)
 			case e.Settled != nil && e.Settled.Recording != nil && e.Session.Valid():
 				files[fileOf(e.Session, strconv.FormatUint(e.Settled.Operation, 10)+".rec")] = cited{e.Session, e.Settled.Operation, index, *e.Settled.Recording}
 			}
@@ -86,6 +117,10 @@ func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 		}
 	}
 	r := &StoreReport{Report: report}
+	for _, e := range erased {
+		r.Erased = append(r.Erased, *e)
+	}
+	slices.SortFunc(r.Erased, func(a, b Erasure) int { return cmp.Compare(a.Entry, b.Entry) })
 	dir := filepath.Join(dataDir, "recordings")
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		c := files[name]
@@ -93,7 +128,7 @@ func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 		switch {
 		case err == nil:
 			r.Recordings++
-		case errors.Is(err, fs.ErrNotExist) && erased[c.session]:
+		case errors.Is(err, fs.ErrNotExist) && erased[c.session] != nil:
 		case errors.Is(err, fs.ErrNotExist):
 			r.damage(c.settled, "recordings/"+name, "the recording that this entry cites is missing")
 		default:
@@ -102,7 +137,7 @@ func VerifyStore(dataDir string, o VerifyOptions) (*StoreReport, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		_, err := os.Stat(filepath.Join(dir, name))
-		if id := custos.SessionID(strings.TrimSuffix(filepath.Base(name), ".key")); errors.Is(err, fs.ErrNotExist) && !erased[id] {
+		if id := custos.SessionID(strings.TrimSuffix(filepath.Base(name), ".key")); errors.Is(err, fs.ErrNotExist) && erased[id] == nil {
 			r.damage(keys[name], "recordings/"+name, "the key of this entry's session is missing: its recording can't be read, and no entry says that it was erased")
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("verify recordings: %w", err)

@@ -267,6 +267,16 @@ func (s *Store) erase(id custos.SessionID) error {
 	return durable.OS.SyncDir(s.folder(id))
 }
 
+// Lingers reports whether a session's key is there: after Erase it is only if
+// that was cut short.
+func (s *Store) Lingers(id custos.SessionID) bool {
+	if !id.Valid() {
+		return false
+	}
+	_, err := os.Lstat(s.keyPath(id))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // overwrite puts zeros where a file's bytes are, durably.
 func overwrite(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

@@ -31,6 +31,7 @@ type house struct {
 	recordings *recording.Store
 	index      *store.Index
 	approvals  []custos.Approval // that the last run left
+	holds      holds
 	logger     *slog.Logger
 	now        func() time.Time
 }
@@ -67,7 +68,11 @@ func openHouse(c *config.Config, logger *slog.Logger, now func() time.Time) (_ *
 		return nil, err
 	}
 	replay := approval.Replay{}
-	found, err := export.Recover(h.ledger, h.recordings, now, replay.Entry)
+	h.holds = holds{held: map[custos.SessionID]bool{}}
+	found, err := export.Recover(h.ledger, h.recordings, now, func(e *custos.Entry) {
+		replay.Entry(e)
+		h.holds.entry(e)
+	})
 	if err != nil {
 		return nil, err
 	}

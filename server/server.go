@@ -99,6 +99,7 @@ type Server struct {
 	desk     *approval.Desk
 	dialer   gate.Dialer
 	space    *space
+	keeper   *keeper
 	tls      *tls.Config
 	web      http.Handler
 
@@ -163,6 +164,9 @@ func (s *Server) start() error {
 			custos.KindPerson: time.Duration(c.Approvals.Hold.Person), custos.KindSkill: time.Duration(c.Approvals.Hold.Skill),
 			custos.KindCI: time.Duration(c.Approvals.Hold.CI), custos.KindWorkload: time.Duration(c.Approvals.Hold.Workload)},
 	}); err != nil {
+		return err
+	}
+	if s.keeper, err = newKeeper(s.house, s.inForce, s.house.holds); err != nil {
 		return err
 	}
 	if s.tls, err = serverTLS(c, s.Now); err != nil {
@@ -301,6 +305,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { return s.house.follow(work) })
 	group.Go(func() error { s.tend(work); return nil })
 	group.Go(func() error { return s.desk.Run(work) })
+	group.Go(func() error { s.keeper.run(work); return nil })
 	<-work.Done()
 	s.gate.Shutdown()
 	err := wait(&group, stopTimeout)

@@ -66,7 +66,7 @@ func (s *Server) api() (http.Handler, error) {
 		PublicKey: s.house.publicKey, TempDir: s.house.temp(), Now: s.Now}
 	return api.New(api.Config{
 		Identifier: s.verifier, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
-		Approvals: s.desk, Connections: s.connections(),
+		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper,
 		Enter: func(p *custos.Principal, name string) custos.Decision {
 			c, ok := s.inForce.Connection(name)
 			if !ok {

@@ -17,7 +17,7 @@ import (
 var ErrNotFound = errors.New("not found")
 
 const sessionColumns = `s.entry, s.id, s.caller, s.behalf, s.issuer, s.subject, s.kind, s.groups, s.connection, s.protocol,
-	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations`
+	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations, s.erased, s.held`
 
 const operationColumns = `o.entry, s.id, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
 	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, o.masks, o.dry_run, o.approval, s.caller, s.behalf, s.connection`
@@ -156,11 +156,11 @@ func gather[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) err
 }
 
 func scanSession(rows *sql.Rows, s *Session) error {
-	var groups sql.NullString
+	var groups, erased, held sql.NullString
 	var started int64
 	var ended sql.NullInt64
 	if err := rows.Scan(&s.Opened, &s.ID, &s.Caller, &s.OnBehalfOf, &s.Issuer, &s.Subject, &s.Kind, &groups, &s.Connection, &s.Protocol,
-		&s.Client, &started, &ended, &s.State, &s.Reason, &s.Rule, &s.Operations); err != nil {
+		&s.Client, &started, &ended, &s.State, &s.Reason, &s.Rule, &s.Operations, &erased, &held); err != nil {
 		return err
 	}
 	s.StartedAt = time.UnixMicro(started).UTC()
@@ -168,7 +168,7 @@ func scanSession(rows *sql.Rows, s *Session) error {
 		at := time.UnixMicro(ended.Int64).UTC()
 		s.EndedAt = &at
 	}
-	return words(groups, &s.Groups)
+	return errors.Join(decode(groups, &s.Groups), decode(erased, &s.Erased), decode(held, &s.Held))
 }
 
 func scanOperation(rows *sql.Rows, o *Operation) error {
@@ -179,11 +179,11 @@ func scanOperation(rows *sql.Rows, o *Operation) error {
 		return err
 	}
 	o.At = time.UnixMicro(at).UTC()
-	return errors.Join(words(params, &o.Params), words(verbs, &o.Verbs), words(objects, &o.Objects), words(masks, &o.Masks), words(dryRun, &o.DryRun))
+	return errors.Join(decode(params, &o.Params), decode(verbs, &o.Verbs), decode(objects, &o.Objects), decode(masks, &o.Masks), decode(dryRun, &o.DryRun))
 }
 
-// words reads what list wrote.
-func words(s sql.NullString, to *[]string) error {
+// decode reads what list and mark wrote.
+func decode[T any](s sql.NullString, to *T) error {
 	if !s.Valid {
 		return nil
 	}

@@ -26,8 +26,12 @@ CREATE TABLE sessions (
     state          TEXT NOT NULL,
     reason         TEXT NOT NULL,
     rule           TEXT NOT NULL,
-    operations     INTEGER NOT NULL DEFAULT 0
+    operations     INTEGER NOT NULL DEFAULT 0,
+    erased         TEXT, -- a mark, in JSON: who let the recording go
+    held           TEXT  -- a mark: who holds it
 );
+-- What retention looks through.
+CREATE INDEX sessions_to_erase ON sessions (connection, ended) WHERE erased IS NULL AND held IS NULL AND state = 'closed';
 
 CREATE TABLE operations (
     entry   INTEGER PRIMARY KEY,
@@ -71,4 +75,4 @@ CREATE VIRTUAL TABLE words USING fts5 (text, every, tokenize = 'unicode61');
 -- What is deleted must not stay in the file.
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

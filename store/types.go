@@ -27,6 +27,19 @@ type Session struct {
 	Rule       string           `json:"rule,omitempty"`
 	Operations int64            `json:"operations"`
 	Opened     uint64           `json:"entry"` // the entry that opened it
+	// Erased is set once the recording is erased, Held while a legal hold is on
+	// it.
+	Erased *Mark `json:"erased,omitempty"`
+	Held   *Mark `json:"held,omitempty"`
+}
+
+// Mark says who did something to a recording, and why.
+type Mark struct {
+	Entry  uint64    `json:"entry"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by,omitempty"`
+	Rule   string    `json:"rule,omitempty"` // by which setting, where nobody did
+	Reason string    `json:"reason,omitempty"`
 }
 
 // The states of a session.

@@ -48,11 +48,12 @@ func (x *Index) Apply(items []Item) error {
 	if err := w.commit(); err != nil {
 		return fmt.Errorf("index entries: %w", err)
 	}
-	x.advance(next)
 	if w.erasedAny {
 		x.stale.Store(true)
 	}
-	if err := x.scrub(); err != nil {
+	err = x.scrub() // before who waits for an erasure takes it for done
+	x.advance(next)
+	if err != nil {
 		return fmt.Errorf("index entries: %w", err)
 	}
 	return nil
@@ -217,7 +218,11 @@ func (w *writer) entry(item *Item) {
 	case e.Kind == custos.EntryClosed && e.Closed != nil:
 		w.closed(e)
 	case e.Kind == custos.EntryErased:
-		w.erased(e.Session)
+		w.erased(item)
+	case e.Kind == custos.EntryHeld:
+		w.exec("UPDATE sessions SET held = ? WHERE id = ?", mark(item), string(e.Session))
+	case e.Kind == custos.EntryFreed:
+		w.exec("UPDATE sessions SET held = NULL WHERE id = ?", string(e.Session))
 	}
 }
 
@@ -371,14 +376,25 @@ func (w *writer) settled(item *Item) {
 }
 
 // erased forgets what a session said, and keeps that it said something.
-func (w *writer) erased(id custos.SessionID) {
-	s := w.session(id)
+func (w *writer) erased(item *Item) {
+	s := w.session(item.Entry.Session)
 	if s == nil {
 		return
 	}
 	w.erasedAny = true
+	w.exec("UPDATE sessions SET erased = ? WHERE entry = ?", mark(item), s.entry)
 	w.exec(`UPDATE words SET text = '' WHERE rowid IN (SELECT entry FROM operations WHERE opened = ?)`, s.entry)
 	w.exec(`UPDATE operations SET text = '', params = NULL WHERE opened = ?`, s.entry)
+}
+
+// mark is a Mark as it is stored.
+func mark(item *Item) string {
+	m := Mark{Entry: item.Index, At: item.Entry.At}
+	if n := item.Entry.Note; n != nil {
+		m.By, m.Rule, m.Reason = n.By, n.Rule, n.Text
+	}
+	b, _ := json.Marshal(m) // plain data always encodes
+	return string(b)
 }
 
 // clip cuts a text to at most n bytes, and says so.

@@ -168,8 +168,8 @@ func sessionVerdict(s *export.BundleSession) string {
 		words = append(words, fmt.Sprintf("%d without an outcome here", len(s.Unsettled)))
 	}
 	switch {
-	case s.Erased:
-		words = append(words, "its recording was erased, on record")
+	case s.Erased != nil:
+		words = append(words, "its recording was "+export.Line(s.Erased.String()))
 	case !s.Readable:
 		words = append(words, "sealed: its key is left out")
 	}

@@ -79,6 +79,9 @@ func (g *globals) printStoreReport(r *export.StoreReport) error {
 		for _, name := range r.Unknown {
 			fmt.Fprintf(&b, "note    %s: no entry cites it\n", export.Line(name))
 		}
+		for i := range r.Erased {
+			fmt.Fprintf(&b, "note    session %s: its recording was %s\n", r.Erased[i].Session, export.Line(r.Erased[i].String()))
+		}
 		if r.More > 0 {
 			fmt.Fprintf(&b, "DAMAGE  in %d more places\n", r.More)
 		}

@@ -18,7 +18,8 @@ import (
 func newSessionCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "session", Short: "See what was run, and what came back", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(newSessionList(g), newSessionShow(g), newSessionReplay(g), newSessionTail(g), newSessionStop(g), newSessionExport(g))
+	c.AddCommand(newSessionList(g), newSessionShow(g), newSessionReplay(g), newSessionTail(g), newSessionStop(g), newSessionExport(g),
+		newSessionErase(g), newSessionHold(g), newSessionRelease(g))
 	return c
 }
 
@@ -166,6 +167,12 @@ func printSession(g *globals, s *store.Session) {
 	fmt.Fprintf(g.stdout, "state       %s\n", export.Line(s.State))
 	if s.Reason != "" {
 		fmt.Fprintf(g.stdout, "because     %s\n", export.Line(s.Reason))
+	}
+	if s.Held != nil {
+		fmt.Fprintf(g.stdout, "legal hold  %s\n", export.Line(markOf(s.Held)))
+	}
+	if s.Erased != nil {
+		fmt.Fprintf(g.stdout, "erased      %s\n", export.Line(markOf(s.Erased)))
 	}
 	fmt.Fprintln(g.stdout)
 }

@@ -64,6 +64,9 @@ func answerAsText(_ *custos.Operation, records io.Reader, emit func(*custos.Even
 	return nil
 }
 
+// nothingKept keeps nobody's recordings: tests of what does are in server.
+type nothingKept struct{ api.Keeping }
+
 // noConnections is a gateway's without any.
 type noConnections struct{ api.Connections }
 
@@ -80,7 +83,7 @@ func newDesk(t *testing.T) *desk {
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
-		Approvals: desk, Connections: noConnections{}, Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
 		Tiles: tiles, Sessions: nothingOpen{}, Roles: func() config.Roles { return config.Roles{} },
 		Renderers: map[string]custos.Renderer{"postgres": answerAsText},
