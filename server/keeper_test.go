@@ -116,6 +116,15 @@ func (s *site) unreadable(server *Server, id custos.SessionID) {
 // verified verifies the data folder of a gateway that was stopped.
 func (s *site) verified() *export.StoreReport {
 	s.t.Helper()
+	r := s.verify(s.data())
+	if !r.OK {
+		s.t.Errorf("%+v", r.Damage)
+	}
+	return r
+}
+
+func (s *site) verify(dir string) *export.StoreReport {
+	s.t.Helper()
 	key, err := os.ReadFile(filepath.Join(s.data(), "keys", "ledger.pub"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -124,12 +133,9 @@ func (s *site) verified() *export.StoreReport {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r, err := export.VerifyStore(s.data(), export.VerifyOptions{Trust: trust})
+	r, err := export.VerifyStore(dir, export.VerifyOptions{Trust: trust})
 	if err != nil {
 		s.t.Fatal(err)
-	}
-	if !r.OK {
-		s.t.Errorf("%+v", r.Damage)
 	}
 	return r
 }

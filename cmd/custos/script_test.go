@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
-		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak,
+		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented,
 	}
 	for _, who := range []string{"ana", "bob", "carol", "dave", "mallory"} {
 		commands[who] = func(ts *testscript.TestScript, neg bool, args []string) { w.as(ts, neg, who, args) }
