@@ -65,6 +65,11 @@ func (c *Connection) Admits(p *Principal) bool {
 type Credential struct {
 	Username string
 	Password string
+	// Role is what Username was made for, where it is made anew from time to
+	// time; empty: it stays.
+	Role string
+	// Return, if not nil, says that it is used no more.
+	Return func()
 }
 
 // String returns a placeholder: a credential is never printed.

@@ -41,6 +41,7 @@ const (
 	EntryRecovered EntryKind = "gateway.recovered"   // what a start found of a crash
 	EntryConfig    EntryKind = "config.loaded"       // a configuration came into force
 	EntryTested    EntryKind = "connection.tested"   // the gateway logged in to a target for an administrator
+	EntrySecret    EntryKind = "connection.secret"   // a stored secret was set or removed
 	EntryHeartbeat EntryKind = "ledger.heartbeat"    // nothing else was to be said for an hour
 	EntryTurned    EntryKind = "session.turned-away" // a known caller was not let in
 	EntryOpened    EntryKind = "session.opened"

@@ -110,6 +110,8 @@ func New(c Config) (http.Handler, error) {
 		"PUT /api/v1/connections/{name}":                      s.administrator(s.putConnection),
 		"DELETE /api/v1/connections/{name}":                   s.administrator(s.removeConnection),
 		"POST /api/v1/connections/{name}/test":                s.administrator(s.testConnection),
+		"PUT /api/v1/connections/{name}/secret":               s.administrator(s.setSecret),
+		"DELETE /api/v1/connections/{name}/secret":            s.administrator(s.removeSecret),
 		"GET /api/v1/search":                                  s.search,
 		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,

@@ -52,6 +52,9 @@ type Connections interface {
 	Remove(by, name string) error
 	// Definition is what Put was given.
 	Definition(name string) ([]byte, error)
+	// SetSecret stores what one logs in with, and RemoveSecret forgets it.
+	SetSecret(ctx context.Context, by, name, secret string) error
+	RemoveSecret(by, name string) error
 }
 
 func (s *server) visible(p *custos.Principal) []Connection {

@@ -40,6 +40,7 @@ func (d *decoder) check(c *Config, opts Options) {
 		d.checkConnection(&c.Connections[i], key, opts)
 		d.once(names, c.Connections[i].Name, key+".name", "a connection of this name")
 	}
+	d.checkSecrets(c)
 	d.checkPolicies(c, opts)
 	d.checkLimits(&c.Limits)
 	d.checkLedger(&c.Ledger)
@@ -157,10 +158,6 @@ func (d *decoder) checkConnection(n *Connection, key string, opts Options) {
 	}
 	d.checkAddress(n.Address, key+".address", false)
 	d.checkTargetTLS(n, key+".tls")
-	secret := n.Credential.Password
-	if _, present := d.at[key+".credential.password"]; present && (secret.Env == "") == (secret.File == "") {
-		d.fail(key+".credential.password", "want exactly one of env and file")
-	}
 	groups := 0
 	for i, a := range n.Access {
 		groups += len(a.Groups)

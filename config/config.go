@@ -39,6 +39,10 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// The tamper-evident log.
 	Ledger Ledger `yaml:"ledger"`
+	// A HashiCorp Vault or OpenBao server that has secrets.
+	Vault *Vault `yaml:"vault"`
+	// How secrets are encrypted that are kept in data_dir.
+	Stored StoredSecrets `yaml:"stored"`
 
 	// Raw is the file as it was read, and what was added at run time as a
 	// second document. It holds no secret, so it is kept in the ledger as it is.
@@ -176,19 +180,11 @@ type TargetTLS struct {
 // Credential is what the gateway logs in to a target with.
 type Credential struct {
 	// The target's user name.
-	Username string `yaml:"username" jsonschema:"required"`
+	Username string `yaml:"username"`
 	// Where the password lies. Absent: the target asks for none.
 	Password Secret `yaml:"password"`
-}
-
-// Secret says where a secret lies: exactly one of its keys. The secret itself
-// is never written in this file.
-type Secret struct {
-	// An environment variable of the gateway, read for every session.
-	Env string `yaml:"env" jsonschema:"example=ORDERS_PASSWORD"`
-	// A file that no other user may read, read again for every session. One
-	// newline at its end is cut.
-	File string `yaml:"file"`
+	// In place of both: a role of the vault's database engine.
+	Vault *VaultDatabase `yaml:"vault"`
 }
 
 // Access admits callers to a connection.

@@ -138,6 +138,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.text(n, v, key)
 	case reflect.Int, reflect.Int64:
 		d.number(n, v, key)
+	case reflect.Bool:
+		if n.Kind != yaml.ScalarNode || n.Value != "true" && n.Value != "false" {
+			d.fail(key, "want true or false")
+		}
+		v.SetBool(n.Value == "true")
 	default:
 		// Only a new type in Config gets here, and every test would.
 		panic("config: no decoding for " + v.Type().String())

@@ -108,7 +108,7 @@ func (c *Config) complete(base string) {
 			n.Database = n.Name
 		}
 	}
-	for _, p := range paths {
+	for _, p := range append(paths, c.secretPaths()...) {
 		*p = absolute(base, *p)
 	}
 }

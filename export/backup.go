@@ -64,7 +64,7 @@ func (b *backup) all() error {
 			return err
 		}
 	}
-	for _, dir := range []string{filepath.Join("ledger", "tile"), filepath.Join("ledger", "log"), "recordings"} {
+	for _, dir := range []string{filepath.Join("ledger", "tile"), filepath.Join("ledger", "log"), "recordings", "credentials"} {
 		if err := b.tree(dir); err != nil {
 			return err
 		}

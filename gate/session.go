@@ -31,6 +31,8 @@ type Session struct {
 	cancel context.CancelCauseFunc
 	expiry *time.Timer
 	meter  *meter
+	// giveBack returns the credential; it may be nil.
+	giveBack func()
 
 	mu        sync.Mutex // guards what follows
 	leaf      []byte     // scratch
@@ -114,6 +116,7 @@ func (s *Session) login(k Knock) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.giveBack = cred.Return
 	conn, err := s.gate.Dialer.Dial(ctx, s.conn)
 	if err != nil {
 		return nil, err
@@ -467,6 +470,9 @@ func (s *Session) finish(reason string) {
 		return
 	}
 	s.closed = true // nothing is intended any more
+	if s.giveBack != nil {
+		defer s.giveBack()
+	}
 	left := slices.SortedFunc(maps.Keys(s.unsettled), func(a, b *Permit) int { return cmp.Compare(a.entry, b.entry) })
 	s.mu.Unlock()
 	for _, p := range left {

@@ -98,6 +98,9 @@ func (s connections) Test(ctx context.Context, by, name string) error {
 	if err != nil {
 		return err
 	}
+	if cred.Return != nil {
+		defer cred.Return()
+	}
 	conn, err := s.dialer.Dial(ctx, c)
 	if err != nil {
 		return err

@@ -22,20 +22,25 @@ type rules struct {
 	connections map[string]*custos.Connection
 	policy      *policy.Policy
 	vault       *vault.Vault
+	services    vault.Services
 }
 
-func newRules(c *config.Config) *rules {
+func (s *Server) newRules(c *config.Config) (*rules, error) {
+	services, err := newServices(c, s.inForce.Load(), s.Logger, s.Now)
+	if err != nil {
+		return nil, err
+	}
 	sum := sha256.Sum256(c.Raw)
-	r := &rules{config: c, digest: hex.EncodeToString(sum[:]), policy: c.Policy, connections: map[string]*custos.Connection{}}
+	r := &rules{config: c, services: services, digest: hex.EncodeToString(sum[:]), policy: c.Policy, connections: map[string]*custos.Connection{}}
 	for _, target := range c.Targets() {
 		r.connections[target.Name] = target
 	}
 	sources := map[string]vault.Source{}
 	for _, conn := range c.Connections {
-		sources[conn.Name] = vault.Source{Username: conn.Credential.Username, Env: conn.Credential.Password.Env, File: conn.Credential.Password.File}
+		sources[conn.Name] = source(&conn.Credential)
 	}
-	r.vault = vault.New(sources)
-	return r
+	r.vault = vault.New(sources, services)
+	return r, nil
 }
 
 // inForce is the gate's view of the rules in force.

@@ -132,7 +132,11 @@ func Open(o Options) (*Server, error) {
 		o.Logger.Warn(w.Error())
 	}
 	s := &Server{Options: o, config: c, inForce: new(inForce), dialer: newDialer(), testers: map[string]Tester{}}
-	s.inForce.Store(newRules(c))
+	r, err := s.newRules(c)
+	if err != nil {
+		return nil, err
+	}
+	s.inForce.Store(r)
 	if s.house, err = openHouse(c, o.Logger, o.Now); err != nil {
 		return nil, err
 	}
@@ -306,6 +310,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { s.tend(work); return nil })
 	group.Go(func() error { return s.desk.Run(work) })
 	group.Go(func() error { s.keeper.run(work); return nil })
+	group.Go(func() error { s.tendVault(work); return nil })
 	<-work.Done()
 	s.gate.Shutdown()
 	err := wait(&group, stopTimeout)
@@ -379,7 +384,10 @@ func (s *Server) reload() {
 // record before it is kept, and judges anything. The caller holds changing.
 func (s *Server) adopt(c *config.Config, by, what string, keep func() error) error {
 	before := s.inForce.Load()
-	next := newRules(c)
+	next, err := s.newRules(c)
+	if err != nil {
+		return err
+	}
 	if next.digest == before.digest {
 		return nil
 	}

@@ -1,7 +1,8 @@
 // Package vault lends the credentials that log in to targets. A credential
 // goes from its source to a protocol's Login and is kept nowhere: it is read
 // anew for every session, so that a rotation needs no restart, and no error
-// of this package holds any part of it.
+// of this package holds any part of it. The exception are users that a vault
+// service makes: these are kept, in memory, as long as sessions use them.
 package vault
 
 import (
@@ -19,8 +20,9 @@ import (
 // maxSecret bounds a secret in bytes: cloud databases' tokens take a few KiB.
 const maxSecret = 64 << 10
 
-// Source says where one connection's credential lies. Exactly one of Env and
-// File is set, or neither, for a target that asks for no password.
+// Source says where one connection's credential lies. At most one of the
+// fields besides Username is set; none is for a target that asks for no
+// password.
 type Source struct {
 	Username string
 	// Env names an environment variable of the gateway's process.
@@ -28,16 +30,29 @@ type Source struct {
 	// File is the path of a file that only its owner, or also its group, may
 	// read; one newline at its end is not part of the secret.
 	File string
+	// Stored: it was given to Services.Stored under the connection's name.
+	Stored bool
+	// KV is a secret of Services.Service.
+	KV *KV
+	// Role is a role of Services.Service, which makes Username as well.
+	Role *Role
+}
+
+// Services are what sources are asked of besides environment and files.
+type Services struct {
+	Stored  *Stored
+	Service *Service // nil: there is none
 }
 
 // Vault lends credentials. It is immutable, so it is safe for concurrent use.
 type Vault struct {
-	sources map[string]Source
+	sources  map[string]Source
+	services Services
 }
 
 // New returns a vault of sources by connection name.
-func New(sources map[string]Source) *Vault {
-	return &Vault{sources: sources}
+func New(sources map[string]Source, services Services) *Vault {
+	return &Vault{sources: sources, services: services}
 }
 
 // Lend returns the credential of c, read from its source now. It fails when
@@ -51,14 +66,20 @@ func (v *Vault) Lend(ctx context.Context, c *custos.Connection) (custos.Credenti
 		return custos.Credential{}, fmt.Errorf("lend credential of %s: it has none: "+
 			"add credential to this connection in the configuration", c.Name)
 	}
-	secret, err := s.read()
+	cred := custos.Credential{Username: s.Username}
+	var err error
+	if s.Role != nil {
+		cred, err = v.services.Service.borrow(ctx, *s.Role)
+	} else {
+		cred.Password, err = v.read(ctx, c.Name, &s)
+	}
 	if err != nil {
 		return custos.Credential{}, fmt.Errorf("lend credential of %s: %w", c.Name, err)
 	}
-	return custos.Credential{Username: s.Username, Password: secret}, nil
+	return cred, nil
 }
 
-func (s Source) read() (string, error) {
+func (v *Vault) read(ctx context.Context, name string, s *Source) (string, error) {
 	switch {
 	case s.Env != "" && s.File != "":
 		return "", errors.New("both env and file are set: keep one of them")
@@ -66,6 +87,10 @@ func (s Source) read() (string, error) {
 		return readEnv(s.Env)
 	case s.File != "":
 		return readFile(s.File)
+	case s.Stored:
+		return v.services.Stored.get(ctx, name)
+	case s.KV != nil:
+		return v.services.Service.read(ctx, *s.KV)
 	default:
 		return "", nil
 	}

@@ -19,7 +19,8 @@ import (
 func newConnectionCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "connection", Short: "See the targets that you may use; register and test them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(newConnectionList(g), newConnectionShow(g), newConnectionTest(g), newConnectionAdd(g), newConnectionEdit(g), newConnectionRemove(g))
+	c.AddCommand(newConnectionList(g), newConnectionShow(g), newConnectionTest(g), newConnectionAdd(g), newConnectionEdit(g), newConnectionRemove(g),
+		newConnectionSecret(g))
 	return c
 }
 

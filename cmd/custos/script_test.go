@@ -22,6 +22,7 @@ import (
 
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
+	"github.com/custos-gateway/custos/internal/vaulttest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
-		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented,
+		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented, "vault": w.vault,
 	}
 	for _, who := range []string{"ana", "bob", "carol", "dave", "mallory"} {
 		commands[who] = func(ts *testscript.TestScript, neg bool, args []string) { w.as(ts, neg, who, args) }
@@ -100,6 +101,7 @@ func (w *world) direct(database string) []string {
 type scene struct {
 	password string   // of the gateway's role at the target
 	tokens   []string // all that were minted
+	vault    *vaulttest.Server
 	seen     bytes.Buffer
 	status   int // of the last command that a person ran
 	server   *process
@@ -316,6 +318,9 @@ func tamper(ts *testscript.TestScript, neg bool, args []string) {
 func (w *world) secretFree(ts *testscript.TestScript, neg bool, args []string) {
 	sc := of(ts)
 	secrets := append([]string{sc.password}, sc.tokens...)
+	if sc.vault != nil {
+		secrets = append(secrets, sc.vault.Secrets()...)
+	}
 	check := func(where string, b []byte) {
 		for _, s := range secrets {
 			// Of a token the signature is the secret part.
@@ -331,6 +336,11 @@ func (w *world) secretFree(ts *testscript.TestScript, neg bool, args []string) {
 			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", sc.server.cmd.Process.Pid, name))
 			ts.Check(err)
 			check(name, b)
+		}
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", sc.server.cmd.Process.Pid))
+		ts.Check(err)
+		if !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+			ts.Fatalf("the gateway leaves core files")
 		}
 	}
 	files := 0

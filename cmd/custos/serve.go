@@ -23,6 +23,9 @@ func newServeCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := harden(); err != nil {
+				return err
+			}
 			s, err := server.Open(server.Options{ConfigPath: path, Protocols: protocols, Logger: logger, Now: time.Now})
 			if err != nil {
 				return err

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -63,7 +64,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	}
 	var keeper *keeper
 	if s.Catalogs != nil {
-		keeper = s.catalogs.of(c, cred.Username)
+		keeper = s.catalogs.of(c, cmp.Or(cred.Role, cred.Username))
 		keeper.loggedIn(func(ctx context.Context) (*pgconn.PgConn, error) { return s.connect(ctx, c, cred, secure) })
 	}
 	// pgconn starts a reader of its own when a write takes long, and leaves it
