@@ -122,6 +122,9 @@ type Issuer struct {
 	// The public client that custos login uses at this issuer. Absent:
 	// nobody logs in here with custos login.
 	ClientID string `yaml:"client_id"`
+	// The scopes that custos login asks for. Absent: openid, profile and
+	// offline_access.
+	Scopes []string `yaml:"scopes"`
 }
 
 // Roles says which groups may do what on the gateway itself.

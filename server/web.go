@@ -102,7 +102,11 @@ func (s *Server) evidence(ctx context.Context, bundles *export.Evidence, w io.Wr
 func (s *Server) login() api.Login {
 	for _, i := range s.inForce.Load().config.Issuers {
 		if i.ClientID != "" {
-			return api.Login{Issuer: i.URL, ClientID: i.ClientID, Audience: i.Audience, Scopes: []string{"openid", "profile", "offline_access"}}
+			scopes := i.Scopes
+			if len(scopes) == 0 {
+				scopes = []string{"openid", "profile", "offline_access"}
+			}
+			return api.Login{Issuer: i.URL, ClientID: i.ClientID, Audience: i.Audience, Scopes: scopes}
 		}
 	}
 	return api.Login{}

@@ -16,6 +16,6 @@ func commands(g *globals) []*cobra.Command {
 		newPolicyCommand(g),
 		newLedgerCommand(g),
 		newEvidenceCommand(g),
-		newBackupCommand(g),
+		newBackupCommand(g), newHealthCommand(g),
 	}
 }
