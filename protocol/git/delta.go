@@ -196,9 +196,10 @@ func (p *pack) openDelta(e *entry, base *content) (delta *stream, size int64, er
 	if delta, err = p.inflate(e); err != nil {
 		return nil, 0, err
 	}
+	opened := delta
 	defer func() {
 		if err != nil {
-			streams.Put(delta)
+			streams.Put(opened)
 		}
 	}()
 	of, err := deltaSize(delta)
