@@ -3,6 +3,7 @@ package custos
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,7 @@ const (
 	ApprovalExpired   ApprovalState = "expired"   // nobody answered, or nobody used it, in time
 	ApprovalUsed      ApprovalState = "used"      // what was approved was let through
 	ApprovalWithdrawn ApprovalState = "withdrawn" // who asked is gone
+	ApprovalRevoked   ApprovalState = "revoked"   // a reviewer ended access before its time
 )
 
 // Approval asks people about one held operation, or about access for a time.
@@ -37,12 +39,26 @@ type Approval struct {
 	Rule   string `json:"rule"`
 	Reason string `json:"reason,omitempty"`
 	Policy string `json:"policy"`
+	// Purpose is what it is for, in the words of who asks.
+	Purpose string `json:"purpose,omitempty"`
+	// Verbs and Objects are what the operation does and touches, the first of
+	// them.
+	Verbs   []string `json:"verbs,omitempty"`
+	Objects []string `json:"objects,omitempty"`
+	// Estimate is how much it would change, where that could be found out.
+	Estimate *Estimate `json:"estimate,omitempty"`
 	// Groups may answer, Count of them must agree.
 	Groups []string `json:"groups,omitempty"`
 	Count  int      `json:"count"`
 	// For is how long access is asked for, from its approval on; zero: for the
 	// one operation.
-	For       time.Duration `json:"for,omitempty"`
+	For time.Duration `json:"for,omitempty"`
+	// Effects bound access to operations that do nothing besides these; empty:
+	// whatever is held. They are of the closed list in docs/policy.md.
+	Effects []string `json:"effects,omitempty"`
+	// BreakGlass: nobody was asked. It lets through what rules hold that say so,
+	// and all reviewers are told.
+	BreakGlass bool      `json:"break_glass,omitempty"`
 	Requested time.Time     `json:"requested_at"`
 	Expires   time.Time     `json:"expires_at"`
 	// Until ends an approved access.
@@ -50,6 +66,34 @@ type Approval struct {
 
 	State   ApprovalState    `json:"state"`
 	Answers []ApprovalAnswer `json:"answers,omitempty"`
+
+	// Statement is the operation's text, where its rule lets messages to
+	// reviewers hold it. It is never on record in the clear.
+	Statement string `json:"-"`
+}
+
+// Estimate is how many rows an operation would change or give, as the target
+// says before it runs.
+type Estimate struct {
+	Rows int64 `json:"rows"`
+	// Exact: they were counted. Otherwise the target's planner guesses.
+	Exact bool `json:"exact,omitempty"`
+	// Unknown says why nothing is known; Rows is then 0.
+	Unknown string `json:"unknown,omitempty"`
+}
+
+// Covers reports whether access that a gives reaches an operation with effects:
+// it does nothing besides what the access names.
+func (a *Approval) Covers(effects []string) bool {
+	if len(a.Effects) == 0 {
+		return true
+	}
+	for _, e := range effects {
+		if !slices.Contains(a.Effects, e) {
+			return false
+		}
+	}
+	return len(effects) > 0
 }
 
 // ApprovalAnswer is what one reviewer said.

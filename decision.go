@@ -54,6 +54,13 @@ type Approvers struct {
 	// Within is how long the operation is held for them; 0 leaves it to the
 	// gateway.
 	Within time.Duration
+	// Exact: what the operation would change may be counted at the target, for
+	// them to know.
+	Exact bool
+	// Statement: messages to them may hold the operation's text.
+	Statement bool
+	// BreakGlass: in an emergency nobody needs to be asked.
+	BreakGlass bool
 }
 
 // Mask says what is hidden in answers, and how. Columns, Results, Tags and
@@ -83,6 +90,8 @@ type Usage struct {
 	// Repeats is how often the same operation is among the session's last 64,
 	// this one included.
 	Repeats int64
+	// Granted: access that was approved covers the operation.
+	Granted bool
 }
 
 // Counts are sums over operations.

@@ -42,6 +42,9 @@ const (
 	EntryConfig    EntryKind = "config.loaded"       // a configuration came into force
 	EntryTested    EntryKind = "connection.tested"   // the gateway logged in to a target for an administrator
 	EntrySecret    EntryKind = "connection.secret"   // a stored secret was set or removed
+	EntryToken     EntryKind = "agent.token"         // a one-time token for an agent was given out
+	EntryJoined    EntryKind = "agent.joined"        // an agent got its first certificate
+	EntryRemoved   EntryKind = "agent.removed"       // agents are not let in any more
 	EntryHeartbeat EntryKind = "ledger.heartbeat"    // nothing else was to be said for an hour
 	EntryTurned    EntryKind = "session.turned-away" // a known caller was not let in
 	EntryOpened    EntryKind = "session.opened"
@@ -51,6 +54,7 @@ const (
 	EntryAsked     EntryKind = "approval.requested"  // people are asked about a held operation, or about access
 	EntryAnswered  EntryKind = "approval.answered"   // one of them answered
 	EntryEnded     EntryKind = "approval.ended"      // it expired or was withdrawn
+	EntryNotified  EntryKind = "approval.notified"   // people were told of it, or could not be
 	EntryReleased  EntryKind = "operation.released"  // a held operation is let through, durable before a byte is forwarded
 	EntryReceived  EntryKind = "session.received"    // the target sent something unasked
 	EntryClosed    EntryKind = "session.closed"
@@ -76,6 +80,7 @@ type Entry struct {
 	// ended, its id, its state from then on, and the answer.
 	Approval *Approval `json:"approval,omitempty"`
 	Released *Released `json:"released,omitempty"`
+	Notified *Notified `json:"notified,omitempty"`
 	Note     *Note     `json:"note,omitempty"`
 	// Attachment cites the bytes stored beside the leaf: sealed with the
 	// session's key where a session is named, else in the clear.
@@ -96,6 +101,9 @@ type Opened struct {
 	Protocol   string            `json:"protocol"`
 	Client     string            `json:"client"` // the client's address
 	Asserted   map[string]string `json:"asserted,omitempty"`
+	// Agent is the agent by which the target is reached; empty: the gateway
+	// dials itself.
+	Agent string `json:"agent,omitempty"`
 	// Key is the SHA-256 of the session's recording key, in hexadecimal: it
 	// commits to the key, so that sealed bytes have one reading only.
 	Key    string `json:"key,omitempty"`
@@ -156,6 +164,21 @@ type Settled struct {
 type Released struct {
 	Operation uint64 `json:"operation"` // the entry of its intent
 	Approval  string `json:"approval"`
+	// BreakGlass: nobody agreed to it.
+	BreakGlass bool `json:"break_glass,omitempty"`
+}
+
+// Notified says over which channel people were told of an approval, or why
+// they could not be.
+type Notified struct {
+	Approval string `json:"approval"`
+	Channel  string `json:"channel"`
+	// Event is what they were told: requested, break-glass, or a state.
+	Event string `json:"event"`
+	// Attempts is how often it was tried; Failed is why it was given up, or
+	// empty: it was delivered.
+	Attempts int    `json:"attempts"`
+	Failed   string `json:"failed,omitempty"`
 }
 
 // Closed says how a session ended.
@@ -210,6 +233,7 @@ func (e *Entry) AppendJSON(dst []byte) []byte {
 	dst = appendRare(dst, "closed", e.Closed, e.Closed != nil)
 	dst = appendRare(dst, "approval", e.Approval, e.Approval != nil)
 	dst = appendRare(dst, "released", e.Released, e.Released != nil)
+	dst = appendRare(dst, "notified", e.Notified, e.Notified != nil)
 	dst = appendRare(dst, "note", e.Note, e.Note != nil)
 	dst = appendDigest(dst, "attachment", e.Attachment)
 	return append(dst, '}')

@@ -33,6 +33,8 @@ type Login struct {
 type Sessions interface {
 	// Stop ends one with a cause, and reports whether it was open.
 	Stop(id custos.SessionID, cause error) bool
+	// StopAll ends those of the callers that match, and returns which.
+	StopAll(match func(*custos.Principal) bool, cause error) []custos.SessionID
 }
 
 // Evidence writes a bundle of evidence on sessions, as a gzipped tar. It puts
@@ -56,6 +58,10 @@ type Config struct {
 	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Roles are the roles in force.
 	Roles func() config.Roles
+	// Ask asks people about a statement before it is run; see gate.Session.Ask.
+	Ask func(context.Context, gate.Question) (custos.Approval, custos.Decision, error)
+	// BreakGlass reports whether a rule lets a caller go ahead unasked.
+	BreakGlass func(p *custos.Principal, connection string) bool
 	// Renderers turn recorded answers into events, by protocol.
 	Renderers map[string]custos.Renderer
 	Evidence  Evidence
@@ -76,7 +82,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "enter": c.Enter == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -100,7 +106,10 @@ func New(c Config) (http.Handler, error) {
 		"POST /api/v1/sessions/{id}/hold":                     s.administrator(s.keeping(Keeping.Hold)),
 		"POST /api/v1/sessions/{id}/release":                  s.administrator(s.keeping(Keeping.Release)),
 		"GET /api/v1/approvals":                               s.listApprovals,
-		"POST /api/v1/approvals":                              s.requestAccess,
+		"POST /api/v1/sessions/stop":                          s.stopAll,
+		"POST /api/v1/approvals":                              limited(maxAsking, s.ask),
+		"POST /api/v1/approvals/{id}/revoke":                  s.revokeApproval,
+		"GET /api/v1/approvals/{id}/background":               s.showBackground,
 		"GET /api/v1/approvals/{id}":                          limited(maxWaits, s.showApproval),
 		"POST /api/v1/approvals/{id}/approve":                 s.answerApproval(true),
 		"POST /api/v1/approvals/{id}/deny":                    s.answerApproval(false),
@@ -157,6 +166,7 @@ const (
 	maxExports = 2
 )
 
+	maxAsking  = 20   // each logs in to a target
 // limited lets n requests at a time through to h.
 func limited(n int, h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	slots := make(chan struct{}, n)

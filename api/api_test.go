@@ -21,6 +21,7 @@ import (
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
+	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/recording"
 	"github.com/custos-gateway/custos/store"
 )
@@ -58,6 +59,17 @@ func (s stopped) Stop(id custos.SessionID, cause error) bool {
 	return true
 }
 
+func (s stopped) StopAll(match func(*custos.Principal) bool, cause error) (ids []custos.SessionID) {
+	for _, p := range callers { // each has one
+		if match(&p) {
+			id := custos.SessionID(p.Issuer + p.Subject)
+			s[id] = cause
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // gateway is the API over a real record.
 type gateway struct {
 	*exporttest.House
@@ -66,6 +78,7 @@ type gateway struct {
 	index   *store.Index
 	indexer *export.Indexer
 	desk    *approval.Desk
+	judged  custos.Decision // what is decided on what leave is asked for
 	stopped stopped
 	log     *bytes.Buffer
 }
@@ -113,6 +126,10 @@ func newGateway(t *testing.T) *gateway {
 			}
 			return custos.Decision{Effect: custos.Allow}
 		},
+		Ask: func(_ context.Context, q gate.Question) (custos.Approval, custos.Decision, error) {
+			return g.question(q)
+		},
+		BreakGlass: func(p *custos.Principal, connection string) bool { return p.Subject == exporttest.Bob.Subject },
 		Roles: func() config.Roles {
 			return config.Roles{Reviewer: []string{"reviewers"}, Admin: []string{"platform"}, Auditor: []string{"audit"}}
 		},

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -31,6 +30,11 @@ type Approval struct {
 	Rule       string   `json:"rule"`
 	Reason     string   `json:"reason,omitempty"`
 	Policy     string   `json:"policy,omitempty"`
+	// Purpose is what it is for, in the words of who asks.
+	Purpose string `json:"purpose,omitempty"`
+	// Estimate is how much it would change. Who asks is not shown it: it could
+	// tell of what is hidden from them.
+	Estimate *custos.Estimate `json:"estimate,omitempty"`
 	// Session and Entry are where the operation is on record.
 	Session string `json:"session,omitempty"`
 	Entry   uint64 `json:"entry,omitempty"`
@@ -38,7 +42,11 @@ type Approval struct {
 	Groups []string `json:"groups,omitempty"`
 	Count  int      `json:"count"`
 	// For is how long access is asked for; "": for the one operation.
-	For         string           `json:"for,omitempty"`
+	For string `json:"for,omitempty"`
+	// Effects bound access to operations that do nothing besides these.
+	Effects []string `json:"effects,omitempty"`
+	// BreakGlass: nobody was asked.
+	BreakGlass  bool             `json:"break_glass,omitempty"`
 	RequestedAt time.Time        `json:"requested_at"`
 	ExpiresAt   time.Time        `json:"expires_at"`
 	Until       *time.Time       `json:"until,omitempty"`
@@ -71,7 +79,7 @@ func (s *server) approvalFor(ctx context.Context, p *custos.Principal, a *custos
 	if !reviews && !a.Concerns(p) && !s.seesAll(p) {
 		return nil, false
 	}
-	v := &Approval{ID: a.ID, State: string(a.State), Caller: named(&a.Caller), Kind: string(a.Caller.Kind), Connection: a.Connection, Rule: a.Rule, Reason: a.Reason, Policy: a.Policy,
+	v := &Approval{ID: a.ID, State: string(a.State), Caller: named(&a.Caller), Kind: string(a.Caller.Kind), Connection: a.Connection, Rule: a.Rule, Reason: a.Reason, Policy: a.Policy, Purpose: a.Purpose, Verbs: a.Verbs, Objects: a.Objects,
 		Session: string(a.Session), Entry: a.Operation, Groups: a.Groups, Count: a.Count, RequestedAt: a.Requested, ExpiresAt: a.Expires,
 		Answerable: reviews && !a.Concerns(p) && a.State == custos.ApprovalPending &&
 			!slices.ContainsFunc(a.Answers, func(x custos.ApprovalAnswer) bool { return x.By.Same(p) })}
@@ -83,8 +91,12 @@ func (s *server) approvalFor(ctx context.Context, p *custos.Principal, a *custos
 		if !a.Until.IsZero() {
 			v.Until = &a.Until
 		}
+		v.Effects, v.BreakGlass = a.Effects, a.BreakGlass
 	} else if o, err := s.Index.Operation(ctx, a.Session, a.Operation); err == nil {
 		v.Text, v.Params, v.Verbs, v.Objects = o.Text, o.Params, o.Verbs, o.Objects
+	}
+	if !a.Concerns(p) {
+		v.Estimate = a.Estimate
 	}
 	for _, x := range a.Answers {
 		v.Answers = append(v.Answers, ApprovalAnswer{By: named(&x.By), Approve: x.Approve, Reason: x.Reason, At: x.At})
@@ -157,26 +169,37 @@ func (s *server) approval(r *http.Request) (*custos.Approval, error) {
 	return &a, nil
 }
 
-// spoken is the body of an answer, or of a request.
+// spoken is the body of an answer.
 type spoken struct {
-	Connection string `json:"connection,omitempty"`
-	For        string `json:"for,omitempty"`
-	Reason     string `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // maxReason bounds what a person says, in bytes.
 const maxReason = 1000
 
 func readSpoken(r *http.Request) (b spoken, err error) {
+	if err := readBody(r, &b); err != nil {
+		return b, err
+	}
+	return b, checkReason(b.Reason)
+}
+
+// readBody reads the JSON of a request's body; none is as good as an empty
+// object.
+func readBody(r *http.Request, into any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&b); err != nil && !errors.Is(err, io.EOF) {
-		return b, problem(http.StatusBadRequest, "the body is not the JSON that is wanted: "+err.Error())
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return problem(http.StatusBadRequest, "the body is not the JSON that is wanted: "+err.Error())
 	}
-	if len(b.Reason) > maxReason {
-		return b, problem(http.StatusBadRequest, fmt.Sprintf("the reason has %d bytes; say it in %d", len(b.Reason), maxReason))
+	return nil
+}
+
+func checkReason(text string) error {
+	if len(text) > maxReason {
+		return problem(http.StatusBadRequest, fmt.Sprintf("the reason has %d bytes; say it in %d", len(text), maxReason))
 	}
-	return b, nil
+	return nil
 }
 
 // answerApproval is a reviewer's word on one.
@@ -191,48 +214,24 @@ func (s *server) answerApproval(approve bool) func(http.ResponseWriter, *http.Re
 			return err
 		}
 		got, err := s.Approvals.Answer(a.ID, caller(r.Context()), approve, body.Reason)
-		switch {
-		case errors.Is(err, approval.ErrOwn), errors.Is(err, approval.ErrReviewer):
-			return problem(http.StatusForbidden, err.Error())
-		case errors.Is(err, approval.ErrTwice), errors.Is(err, approval.ErrOver):
-			return problem(http.StatusConflict, err.Error())
-		case errors.Is(err, approval.ErrReason):
-			return problem(http.StatusBadRequest, err.Error())
-		case err != nil:
-			return err
+		if err != nil {
+			return answerError(err)
 		}
 		return s.writeApproval(w, r, &got)
 	}
 }
 
-// maxAccess bounds how long access can be asked for.
-const maxAccess = 24 * time.Hour
-
-// requestAccess asks for access to a connection for a time: what rules hold
-// then goes through without waiting.
-func (s *server) requestAccess(w http.ResponseWriter, r *http.Request) error {
-	body, err := readSpoken(r)
-	if err != nil {
-		return err
-	}
-	span, err := time.ParseDuration(body.For)
+// answerError tells a reviewer why an answer does not count.
+func answerError(err error) error {
 	switch {
-	case err != nil || span <= 0 || span > maxAccess:
-		return problem(http.StatusBadRequest, fmt.Sprintf("for must be a time span of at most %v, such as 30m", maxAccess))
-	case strings.TrimSpace(body.Reason) == "":
-		return problem(http.StatusBadRequest, "a reason is required; say what the access is for")
+	case errors.Is(err, approval.ErrOwn), errors.Is(err, approval.ErrReviewer):
+		return problem(http.StatusForbidden, err.Error())
+	case errors.Is(err, approval.ErrTwice), errors.Is(err, approval.ErrOver), errors.Is(err, approval.ErrNoAccess):
+		return problem(http.StatusConflict, err.Error())
+	case errors.Is(err, approval.ErrReason):
+		return problem(http.StatusBadRequest, err.Error())
 	}
-	p := caller(r.Context())
-	if d := s.Enter(p, body.Connection); d.Effect != custos.Allow {
-		return problem(http.StatusForbidden, d.Reason)
-	}
-	// The digest tells requests apart: the same caller asks once at a time.
-	digest := custos.BindingDigest(p, body.Connection, "", &custos.Operation{})
-	a, err := s.Approvals.Ask(custos.Approval{Digest: digest, Caller: *p, Connection: body.Connection, Rule: "access", Reason: body.Reason, For: span}, 0)
-	if err != nil {
-		return err
-	}
-	return s.writeApproval(w, r, &a)
+	return err
 }
 
 // Approvals lists those in a state; "" is all that are not long over.
@@ -265,10 +264,4 @@ func (c *Client) Answer(ctx context.Context, id string, approve bool, reason str
 	}
 	a := new(Approval)
 	return a, c.post(ctx, "/api/v1/approvals/"+url.PathEscape(id)+"/"+word, spoken{Reason: reason}, a)
-}
-
-// RequestAccess asks for access to a connection for a time.
-func (c *Client) RequestAccess(ctx context.Context, connection string, span time.Duration, reason string) (*Approval, error) {
-	a := new(Approval)
-	return a, c.post(ctx, "/api/v1/approvals", spoken{Connection: connection, For: span.String(), Reason: reason}, a)
 }

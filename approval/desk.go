@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -28,9 +29,10 @@ var (
 	ErrReviewer = errors.New("you are not among those who are asked")
 	ErrTwice    = errors.New("you have answered it")
 	ErrOver     = errors.New("it is no longer pending")
-	ErrReason   = errors.New("a reason is required to deny; say why")
+	ErrReason   = errors.New("a reason is required; say why")
 	ErrUnbound  = errors.New("the approval is for something else")
 	ErrUsed     = errors.New("the approval was used, or is not approved")
+	ErrNoAccess = errors.New("it is no access that lasts")
 	ErrTooMany  = errors.New("too many approvals are pending")
 )
 
@@ -52,6 +54,10 @@ type Options struct {
 	Life time.Duration
 	// Pending bounds how many are pending at once; 10,000.
 	Pending int
+	// Told is told of what happened, after it is on record: of an approval that
+	// was requested, and of each state that it comes to. It must not wait, nor
+	// ask the desk. It may be nil.
+	Told func(custos.Approval)
 }
 
 // kept is how long one that is over is still shown.
@@ -61,137 +67,141 @@ const kept = 24 * time.Hour
 type Desk struct {
 	o Options
 
-	mu      sync.Mutex
-	all     map[string]*item
-	pending int
-	changed chan struct{} // closed at every change
+	granting atomic.Int64 // how many of all give access
+
+	mu       sync.Mutex
+	all      map[string]*item
+	byDigest map[string]*item   // the newest for each
+	access   map[holder][]*item // what gives access, by whom to
+	pending  int
+	changed  chan struct{} // closed at every change
 }
+
+// holder is who has access.
+type holder struct{ issuer, subject, connection string }
 
 type item struct {
 	custos.Approval
-	done chan struct{} // closed when it is no longer pending
-	over time.Time
+	filed chan struct{} // closed when its request is on record, or failed to get there
+	done  chan struct{} // closed when it is no longer pending
+	over  time.Time
+	// ending: that it is over is being put on record.
+	ending bool
 }
 
 // New returns a Desk with the approvals that an earlier run left, as Replay
 // found them.
 func New(o Options, left []custos.Approval) *Desk {
 	o.Life, o.Pending = cmp.Or(o.Life, time.Hour), cmp.Or(o.Pending, 10_000)
-	d := &Desk{o: o, all: map[string]*item{}, changed: make(chan struct{})}
+	d := &Desk{o: o, all: map[string]*item{}, byDigest: map[string]*item{}, access: map[holder][]*item{}, changed: make(chan struct{})}
 	for _, a := range left {
-		it := &item{Approval: a, done: make(chan struct{})}
+		it := &item{Approval: a, filed: make(chan struct{}), done: make(chan struct{})}
+		close(it.filed)
+		d.all[a.ID], d.byDigest[a.Digest] = it, it
 		if a.State == custos.ApprovalPending {
 			d.pending++
-		} else {
-			close(it.done)
-			it.over = o.Now()
+			continue
 		}
-		d.all[a.ID] = it
+		close(it.done)
+		d.gives(it)
 	}
 	return d
 }
 
-// Replay finds the approvals that are not over in the ledger's entries, which
-// it is given in order.
-type Replay map[string]*custos.Approval
-
-// Entry takes one entry.
-func (r Replay) Entry(e *custos.Entry) {
-	switch a := e.Approval; {
-	case e.Kind == custos.EntryAsked && a != nil:
-		r[a.ID] = a
-	case (e.Kind == custos.EntryAnswered || e.Kind == custos.EntryEnded) && a != nil:
-		if of := r[a.ID]; of != nil {
-			of.State, of.Until = a.State, a.Until
-			of.Answers = append(of.Answers, a.Answers...)
-		}
-	case e.Kind == custos.EntryReleased && e.Released != nil:
-		if of := r[e.Released.Approval]; of != nil && of.For == 0 {
-			of.State = custos.ApprovalUsed
-		}
-	}
-}
-
-// Left returns those that still matter at a time.
-func (r Replay) Left(now time.Time) []custos.Approval {
-	var left []custos.Approval
-	for _, a := range r {
-		switch {
-		case a.State == custos.ApprovalPending, a.State == custos.ApprovalApproved && now.Before(end(a)):
-			left = append(left, *a)
-		}
-	}
-	return left
-}
-
-// end is when an approval ends by itself.
-func end(a *custos.Approval) time.Time {
-	if !a.Until.IsZero() {
-		return a.Until
-	}
-	return a.Expires
-}
-
-func (d *Desk) keep(e *custos.Entry) error {
+// write appends an entry. What it returns waits until it is durable.
+func (d *Desk) write(e *custos.Entry) (durable func() error) {
 	e.At = d.o.Now()
 	i, err := d.o.Ledger.Append(e.AppendJSON(nil), nil)
-	if err == nil {
-		err = d.o.Ledger.Durable(i)
+	return func() error {
+		if err == nil {
+			err = d.o.Ledger.Durable(i)
+		}
+		if err != nil {
+			return fmt.Errorf("record %s: %w", e.Kind, err)
+		}
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("record %s: %w", e.Kind, err)
-	}
-	return nil
 }
 
-// tell wakes who watches. The caller holds mu.
-func (d *Desk) tell() {
+func (d *Desk) keep(e *custos.Entry) error { return d.write(e)() }
+
+// tell wakes who watches, and tells what became of it. The caller holds mu.
+func (d *Desk) tell(it *item) {
 	close(d.changed)
 	d.changed = make(chan struct{})
+	if d.o.Told != nil {
+		d.o.Told(it.Approval)
+	}
 }
 
 // Ask files a request, or returns the one for the same that is pending or
-// approved and not used. a needs no id, state or times.
+// approved and not used. a needs no id, state or times. Many may ask at once:
+// they wait for the ledger together.
 func (d *Desk) Ask(a custos.Approval, within time.Duration) (custos.Approval, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.o.Now()
-	for _, it := range d.all {
-		if it.Digest == a.Digest && a.For == it.For && (it.State == custos.ApprovalPending || it.State == custos.ApprovalApproved) && now.Before(end(&it.Approval)) {
-			return it.Approval, nil
+	for {
+		it := d.byDigest[a.Digest]
+		if it == nil || !d.serves(it, &a) {
+			break
 		}
+		select {
+		case <-it.filed:
+			defer d.mu.Unlock()
+			return it.Approval, nil
+		default:
+		}
+		d.mu.Unlock()
+		<-it.filed
+		d.mu.Lock()
 	}
+	now := d.o.Now()
 	if d.pending >= d.o.Pending {
+		d.mu.Unlock()
 		return custos.Approval{}, fmt.Errorf("request approval: %w", ErrTooMany)
 	}
 	a.ID = strings.ToLower(rand.Text())
 	a.State, a.Requested, a.Count = custos.ApprovalPending, now, max(a.Count, 1)
 	a.Expires = now.Add(cmp.Or(within, d.o.Life))
-	if err := d.keep(&custos.Entry{Kind: custos.EntryAsked, Session: a.Session, Approval: &a}); err != nil {
-		return custos.Approval{}, fmt.Errorf("request approval: %w", err)
+	if a.BreakGlass {
+		a.State, a.Until, a.Count = custos.ApprovalApproved, now.Add(a.For), 0
 	}
-	d.all[a.ID] = &item{Approval: a, done: make(chan struct{})}
+	it := &item{Approval: a, filed: make(chan struct{}), done: make(chan struct{})}
+	d.byDigest[a.Digest] = it
 	d.pending++
-	d.tell()
-	return a, nil
-}
-
-// Granted returns the access that was approved for a caller on a connection
-// and is not over; "": none.
-func (d *Desk) Granted(caller *custos.Principal, connection string) (id string) {
+	durable := d.write(&custos.Entry{Kind: custos.EntryAsked, Session: a.Session, Approval: &a})
+	d.mu.Unlock()
+	err := durable()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := d.o.Now()
-	for _, it := range d.all {
-		if it.For > 0 && it.State == custos.ApprovalApproved && it.Connection == connection && it.Caller.Same(caller) && sameBehalf(&it.Caller, caller) && now.Before(it.Until) {
-			return it.ID
-		}
+	defer close(it.filed)
+	if err != nil {
+		d.pending--
+		d.forget(it)
+		return custos.Approval{}, fmt.Errorf("request approval: %w", err)
 	}
-	return ""
+	d.all[a.ID] = it
+	if a.BreakGlass {
+		d.pending--
+		close(it.done)
+		d.gives(it)
+	}
+	d.tell(it)
+	return it.Approval, nil
 }
 
-func sameBehalf(a, b *custos.Principal) bool {
-	return a.OnBehalfOf == nil && b.OnBehalfOf == nil || a.OnBehalfOf.Same(b.OnBehalfOf)
+// serves reports whether it is a request for the same as a, and not over. The
+// caller holds mu.
+func (d *Desk) serves(it *item, a *custos.Approval) bool {
+	return a.For == it.For && a.BreakGlass == it.BreakGlass && slices.Equal(a.Effects, it.Effects) && !it.ending &&
+		(it.State == custos.ApprovalPending || it.State == custos.ApprovalApproved) && d.o.Now().Before(end(&it.Approval))
+}
+
+// forget lets go of what names it. The caller holds mu.
+func (d *Desk) forget(it *item) {
+	delete(d.all, it.ID)
+	if d.byDigest[it.Digest] == it {
+		delete(d.byDigest, it.Digest)
+	}
 }
 
 // Await returns when an approval is no longer pending, or with ctx.
@@ -214,25 +224,41 @@ func (d *Desk) Await(ctx context.Context, id string) (custos.Approval, error) {
 // Use lets one operation through by an approval: it is on record, durably,
 // when Use returns nil. An approval of one operation is used up by it. A crash
 // in it leaves an approval that is used and an operation that was not sent, or
-// neither.
+// neither. With a ledger that fails it is used up as well: whether the record
+// is there is not known.
 func (d *Desk) Use(id, digest string, session custos.SessionID, operation uint64) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	it := d.all[id]
-	switch {
-	case it == nil:
-		return ErrUnknown
-	case it.State != custos.ApprovalApproved || !d.o.Now().Before(end(&it.Approval)):
-		return ErrUsed
-	case it.For == 0 && it.Digest != digest:
-		return ErrUnbound
-	}
-	if err := d.keep(&custos.Entry{Kind: custos.EntryReleased, Session: session, Released: &custos.Released{Operation: operation, Approval: id}}); err != nil {
+	if err := d.usable(it, digest); err != nil {
+		d.mu.Unlock()
 		return err
 	}
 	if it.For == 0 {
 		it.State, it.over = custos.ApprovalUsed, d.o.Now()
-		d.tell()
+	}
+	durable := d.write(&custos.Entry{Kind: custos.EntryReleased, Session: session,
+		Released: &custos.Released{Operation: operation, Approval: id, BreakGlass: it.BreakGlass}})
+	d.mu.Unlock()
+	if err := durable(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if it.For == 0 {
+		d.tell(it)
+	}
+	return nil
+}
+
+// usable says why it lets nothing through. The caller holds mu.
+func (d *Desk) usable(it *item, digest string) error {
+	switch {
+	case it == nil:
+		return ErrUnknown
+	case it.State != custos.ApprovalApproved || it.ending || !d.o.Now().Before(end(&it.Approval)):
+		return ErrUsed
+	case it.For == 0 && it.Digest != digest:
+		return ErrUnbound
 	}
 	return nil
 }
@@ -246,17 +272,13 @@ func (d *Desk) Answer(id string, by *custos.Principal, approve bool, reason stri
 	if it == nil {
 		return custos.Approval{}, ErrUnknown
 	}
-	groups := it.Groups
-	if len(groups) == 0 && d.o.Reviewers != nil {
-		groups = d.o.Reviewers()
-	}
 	now := d.o.Now()
 	switch {
 	case it.Concerns(by):
 		return it.Approval, ErrOwn
-	case by.Kind != custos.KindPerson || by.OnBehalfOf != nil || !by.InAny(groups):
+	case !d.reviews(it, by):
 		return it.Approval, ErrReviewer
-	case it.State != custos.ApprovalPending || !now.Before(it.Expires):
+	case it.State != custos.ApprovalPending || it.ending || !now.Before(it.Expires):
 		return it.Approval, ErrOver
 	case !approve && strings.TrimSpace(reason) == "":
 		return it.Approval, ErrReason
@@ -292,30 +314,40 @@ func (d *Desk) become(it *item, state custos.ApprovalState) {
 		close(it.done)
 	}
 	it.State = state
-	if state != custos.ApprovalPending && state != custos.ApprovalApproved {
+	switch state {
+	case custos.ApprovalPending:
+	case custos.ApprovalApproved:
+		d.gives(it)
+	default:
 		it.over = d.o.Now()
+		d.takes(it)
 	}
-	d.tell()
+	d.tell(it)
 }
 
 // Withdraw ends a pending approval of one operation whose caller is gone.
 func (d *Desk) Withdraw(id string) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	it := d.all[id]
-	if it == nil || it.State != custos.ApprovalPending || it.For > 0 {
+	if it == nil || it.State != custos.ApprovalPending || it.For > 0 || it.ending {
+		d.mu.Unlock()
 		return nil
 	}
-	return d.end(it, custos.ApprovalWithdrawn)
-}
-
-// end records that it is over. The caller holds mu.
-func (d *Desk) end(it *item, state custos.ApprovalState) error {
-	if err := d.keep(&custos.Entry{Kind: custos.EntryEnded, Session: it.Session, Approval: &custos.Approval{ID: it.ID, State: state}}); err != nil {
+	it.ending = true // nobody answers it any more
+	durable := d.write(ended(it, custos.ApprovalWithdrawn))
+	d.mu.Unlock()
+	err := durable()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if it.ending = false; err != nil {
 		return err
 	}
-	d.become(it, state)
+	d.become(it, custos.ApprovalWithdrawn)
 	return nil
+}
+
+func ended(it *item, state custos.ApprovalState, answers ...custos.ApprovalAnswer) *custos.Entry {
+	return &custos.Entry{Kind: custos.EntryEnded, Session: it.Session, Approval: &custos.Approval{ID: it.ID, State: state, Answers: answers}}
 }
 
 // Get returns one.
@@ -359,18 +391,29 @@ func (d *Desk) Run(ctx context.Context) error {
 // Sweep ends what has expired by now, and forgets what was over long ago.
 func (d *Desk) Sweep() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	now := d.o.Now()
-	for id, it := range d.all {
+	var due []*item
+	var durable []func() error
+	for _, it := range d.all {
 		switch {
 		case !it.over.IsZero():
 			if now.Sub(it.over) > kept {
-				delete(d.all, id)
+				d.forget(it)
 			}
-		case !now.Before(end(&it.Approval)):
-			// With a ledger that fails it is tried again at the next sweep;
-			// Use goes by the time as well.
-			d.end(it, custos.ApprovalExpired)
+		case !it.ending && !now.Before(end(&it.Approval)):
+			it.ending = true
+			due, durable = append(due, it), append(durable, d.write(ended(it, custos.ApprovalExpired)))
 		}
+	}
+	d.mu.Unlock()
+	for i, it := range due {
+		err := durable[i]()
+		d.mu.Lock()
+		// With a ledger that fails it is tried again at the next sweep; Use goes
+		// by the time as well.
+		if it.ending = false; err == nil {
+			d.become(it, custos.ApprovalExpired)
+		}
+		d.mu.Unlock()
 	}
 }

@@ -3,6 +3,8 @@ package approval
 import (
 	"context"
 	"errors"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,8 +13,10 @@ import (
 
 // book is a ledger in memory.
 type book struct {
+	mu      sync.Mutex
 	entries []*custos.Entry
 	fail    error
+	hold    chan struct{} // Durable waits for it; nil: it does not wait
 }
 
 func (b *book) Append(leaf, _ []byte) (uint64, error) {
@@ -20,11 +24,18 @@ func (b *book) Append(leaf, _ []byte) (uint64, error) {
 		return 0, b.fail
 	}
 	e, err := custos.ParseEntry(leaf)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.entries = append(b.entries, e)
 	return uint64(len(b.entries) - 1), err
 }
 
-func (b *book) Durable(uint64) error { return b.fail }
+func (b *book) Durable(uint64) error {
+	if b.hold != nil {
+		<-b.hold
+	}
+	return b.fail
+}
 
 func who(name string, groups ...string) *custos.Principal {
 	return &custos.Principal{Issuer: "i", Subject: name, Name: name, Kind: custos.KindPerson, Groups: groups}
@@ -34,6 +45,7 @@ type world struct {
 	*Desk
 	book *book
 	now  time.Time
+	told []custos.Approval
 }
 
 func newWorld() *world {
@@ -43,7 +55,8 @@ func newWorld() *world {
 }
 
 func (w *world) options() Options {
-	return Options{Ledger: w.book, Now: func() time.Time { return w.now }, Reviewers: func() []string { return []string{"dba"} }}
+	return Options{Ledger: w.book, Now: func() time.Time { return w.now }, Reviewers: func() []string { return []string{"dba"} },
+		Told: func(a custos.Approval) { w.told = append(w.told, a) }}
 }
 
 // again is the desk of a gateway that was started anew.
@@ -140,11 +153,6 @@ func TestUsedOnceAndBound(t *testing.T) {
 	if err := w.Use(id, "e", "s", 7); !errors.Is(err, ErrUnbound) {
 		t.Errorf("for something else: %v", err)
 	}
-	w.book.fail = errors.New("no space left on device")
-	if err := w.Use(id, "d", "s", 7); !errors.Is(err, w.book.fail) {
-		t.Errorf("with the ledger failing: %v", err)
-	}
-	w.book.fail = nil
 	if err := w.Use(id, "d", "s", 7); err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +164,59 @@ func TestUsedOnceAndBound(t *testing.T) {
 	}
 	if next := w.ask(t, request(who("skill"), "d")); next == id {
 		t.Error("the same asked again takes the approval that was used")
+	}
+}
+
+// TestUseWithTheLedgerFailing has the record of a use fail: nothing goes through,
+// and as nobody knows what of it is on the disk, the approval is spent.
+func TestUseWithTheLedgerFailing(t *testing.T) {
+	w := newWorld()
+	id := w.ask(t, request(who("skill"), "d"))
+	if _, err := w.Answer(id, who("ana", "dba"), true, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.book.fail = errors.New("no space left on device")
+	if err := w.Use(id, "d", "s", 7); !errors.Is(err, w.book.fail) {
+		t.Errorf("with the ledger failing: %v", err)
+	}
+	w.book.fail = nil
+	if err := w.Use(id, "d", "s", 7); !errors.Is(err, ErrUsed) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestManyAskAtOnce has many ask for the same and for other things while the
+// ledger takes its time: each thing is asked once, and all wait for the ledger
+// together.
+func TestManyAskAtOnce(t *testing.T) {
+	w := newWorld()
+	w.book.hold = make(chan struct{})
+	const things, each = 20, 5
+	ids := make(chan [2]string, things*each)
+	for i := range things * each {
+		go func() {
+			digest := strconv.Itoa(i % things)
+			a, err := w.Ask(request(who("skill"), digest), 0)
+			if err != nil {
+				t.Error(err)
+			}
+			ids <- [2]string{digest, a.ID}
+		}()
+	}
+	for range things {
+		w.book.hold <- struct{}{} // each got to the ledger while none was durable
+	}
+	close(w.book.hold)
+	seen := map[string]string{}
+	for range things * each {
+		got := <-ids
+		if before, ok := seen[got[0]]; ok && before != got[1] {
+			t.Errorf("%s was asked twice", got[0])
+		}
+		seen[got[0]] = got[1]
+	}
+	if all, _ := w.List(); len(all) != things || len(seen) != things {
+		t.Errorf("%d are asked, want %d", len(all), things)
 	}
 }
 
@@ -205,7 +266,7 @@ func TestAccessForATime(t *testing.T) {
 	a := request(skill, "")
 	a.For = 30 * time.Minute
 	id := w.ask(t, a)
-	if got := w.Granted(skill, "orders"); got != "" {
+	if got := w.Granted(skill, "orders", nil, false); got != "" {
 		t.Error("granted before anybody agreed")
 	}
 	if _, err := w.Answer(id, who("ana", "dba"), true, ""); err != nil {
@@ -219,7 +280,7 @@ func TestAccessForATime(t *testing.T) {
 		connection string
 		want       string
 	}{{skill, "orders", id}, {skill, "other", ""}, {who("bob"), "orders", ""}, {behalf, "orders", ""}} {
-		if got := w.Granted(test.caller, test.connection); got != test.want {
+		if got := w.Granted(test.caller, test.connection, []string{"ddl"}, false); got != test.want {
 			t.Errorf("%v on %s: %q", test.caller, test.connection, got)
 		}
 	}
@@ -229,8 +290,94 @@ func TestAccessForATime(t *testing.T) {
 		}
 	}
 	w.now = w.now.Add(30 * time.Minute)
-	if w.Granted(skill, "orders") != "" || w.Use(id, "anything", "s", 1) == nil {
+	if w.Granted(skill, "orders", nil, false) != "" || w.Use(id, "anything", "s", 1) == nil {
 		t.Error("granted after its time")
+	}
+}
+
+// TestAccessForSomeEffects has access be for a class of operations: what does
+// anything besides is not covered, nor is what nothing is known of.
+func TestAccessForSomeEffects(t *testing.T) {
+	w := newWorld()
+	a := request(who("ana2"), "")
+	a.For, a.Effects = time.Hour, []string{"write.keyed", "write.values"}
+	id := w.ask(t, a)
+	if _, err := w.Answer(id, who("ana", "dba"), true, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.again()
+	for want, effects := range map[string][][]string{
+		id: {{"write.keyed"}, {"write.values", "write.keyed"}},
+		"": {nil, {"read"}, {"write.wide"}, {"write.keyed", "ddl"}},
+	} {
+		for _, e := range effects {
+			if got := w.Granted(who("ana2"), "orders", e, true); got != want {
+				t.Errorf("%v: %q, want %q", e, got, want)
+			}
+		}
+	}
+}
+
+// TestBreakGlass has nobody be asked, everybody be told, and the record say so.
+func TestBreakGlass(t *testing.T) {
+	w := newWorld()
+	a := request(who("bob", "dba"), "")
+	a.For, a.BreakGlass = time.Hour, true
+	id := w.ask(t, a)
+	if len(w.told) != 1 || !w.told[0].BreakGlass || w.told[0].State != custos.ApprovalApproved {
+		t.Errorf("told: %+v", w.told)
+	}
+	w.again()
+	if got := w.Granted(who("bob"), "orders", []string{"ddl"}, false); got != "" {
+		t.Error("it lets through what no rule lets it")
+	}
+	if got := w.Granted(who("bob"), "orders", []string{"ddl"}, true); got != id {
+		t.Errorf("it does not last: %q", got)
+	}
+	if err := w.Use(id, "x", "s", 3); err != nil {
+		t.Fatal(err)
+	}
+	if e := w.book.entries[len(w.book.entries)-1]; e.Released == nil || !e.Released.BreakGlass {
+		t.Errorf("the record: %+v", e)
+	}
+	if _, err := w.Answer(id, who("ana", "dba"), true, ""); !errors.Is(err, ErrOver) {
+		t.Errorf("somebody agreed to it: %v", err)
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	for name, test := range map[string]struct {
+		by     *custos.Principal
+		reason string
+		want   error
+	}{
+		"a reviewer":       {who("ana", "dba"), "it is over", nil},
+		"who has it":       {who("skill"), "done", nil},
+		"without a reason": {who("ana", "dba"), "", ErrReason},
+		"anybody":          {who("carl"), "x", ErrReviewer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			a := request(who("skill"), "")
+			a.For = time.Hour
+			id := w.ask(t, a)
+			if _, err := w.Revoke(id, who("ana", "dba"), "early"); !errors.Is(err, ErrNoAccess) {
+				t.Errorf("while it is pending: %v", err)
+			}
+			if _, err := w.Answer(id, who("eve", "dba"), true, ""); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Revoke(id, test.by, test.reason); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+			for range 2 {
+				lasts := w.Granted(who("skill"), "orders", nil, false) != "" && w.Use(id, "", "s", 1) == nil
+				if lasts != (test.want != nil) {
+					t.Errorf("it lasts: %v", lasts)
+				}
+				w.again()
+			}
+		})
 	}
 }
 

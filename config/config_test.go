@@ -50,10 +50,10 @@ func TestLoad(t *testing.T) {
 		},
 		Policies: []PolicyItem{
 			{Include: "builtin/safe-defaults", Without: []string{"hold-notify"}, Connections: map[string]string{"env": "prod"}, Mode: "enforce",
-				Approvers: &Approvers{Groups: []string{"dba"}, Count: 1, Within: Duration(15 * time.Minute)}},
+				Approvers: &Approvers{Groups: []string{"dba"}, Count: 1, Within: Duration(15 * time.Minute), Rows: "estimate", Messages: "summary"}},
 			{Rule: "writes-need-a-person", Connections: map[string]string{"env": "prod"}, Callers: Callers{Kinds: []string{"skill"}},
 				When: `operation.writes && "hr" in caller.groups`, Then: "approve", Mode: "enforce",
-				Approvers: &Approvers{Groups: []string{"dba"}, Count: 2, Within: Duration(15 * time.Minute)}},
+				Approvers: &Approvers{Groups: []string{"dba"}, Count: 2, Within: Duration(15 * time.Minute), Rows: "estimate", Messages: "summary"}},
 			{Rule: "a-million-rows-a-day", Why: "Nobody needs more, and whoever leaves with a table takes more.", Mode: "enforce",
 				When: "usage.day.rows > 1000000 ||\nusage.hour.rows > 200000\n", Then: "refuse", Reason: "more rows than a day's work needs"},
 			{Rule: "runaway", When: "usage.repeats > 32", Then: "refuse", Mode: "dry-run"},

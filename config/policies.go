@@ -65,6 +65,18 @@ type Approvers struct {
 	// How long the operation is held for them. Absent: as long as the gateway
 	// holds any.
 	Within Duration `yaml:"within" jsonschema:"example=15m"`
+	// How they are told what an operation would change: by the estimate of the
+	// target's planner, or, for plain UPDATE and DELETE, by counting the rows
+	// first, in a read-only transaction and a bounded time. Counted only where
+	// all rules that hold the operation say so.
+	Rows string `yaml:"rows" jsonschema:"default=estimate,enum=estimate,enum=exact"`
+	// What messages to reviewers hold of the operation: a summary, or its text
+	// as well. Its parameters they never hold. The text only where all rules that
+	// hold the operation say so.
+	Messages string `yaml:"messages" jsonschema:"default=summary,enum=summary,enum=statement"`
+	// In an emergency the caller may go ahead without being answered, and all
+	// reviewers are told. Only where all rules that hold the operation say so.
+	BreakGlass bool `yaml:"break_glass"`
 }
 
 // Mask hides what any of columns, results, tags and detect finds.
@@ -212,7 +224,8 @@ func (d *decoder) ruleOf(item *PolicyItem, key string) policy.Rule {
 		r.Callers.Kinds = append(r.Callers.Kinds, custos.Kind(kind))
 	}
 	if a := item.Approvers; a != nil {
-		r.Approvers = custos.Approvers{Groups: a.Groups, Count: a.Count, Within: time.Duration(a.Within)}
+		r.Approvers = custos.Approvers{Groups: a.Groups, Count: a.Count, Within: time.Duration(a.Within),
+			Exact: a.Rows == "exact", Statement: a.Messages == "statement", BreakGlass: a.BreakGlass}
 	}
 	for _, m := range item.Mask {
 		r.Mask = append(r.Mask, custos.Mask{Columns: m.Columns, Results: m.Results, Tags: m.Tags, Detect: m.Detect, With: string(m.With)})

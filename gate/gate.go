@@ -198,6 +198,12 @@ func (g *Gate) Open(ctx context.Context, k Knock) (*Session, error) {
 		return nil, &custos.Refusal{Decision: custos.Decision{Rule: "token", Reason: err.Error(),
 			Hint: "get a fresh token: custos login, then custos token"}}
 	}
+	return g.OpenFor(ctx, caller, k)
+}
+
+// OpenFor is Open for a caller whose token was verified at another door of the
+// gateway's; that of k is not looked at.
+func (g *Gate) OpenFor(ctx context.Context, caller *custos.Principal, k Knock) (*Session, error) {
 	s := &Session{gate: g, id: custos.NewSessionID(), caller: caller, client: k.Client}
 	c, known := g.Directory.Connection(k.Connection)
 	if !known || c.Protocol != k.Protocol {
@@ -302,6 +308,25 @@ func (g *Gate) Stop(id custos.SessionID, cause error) bool {
 	}
 	s.cancel(cause)
 	return true
+}
+
+// StopAll ends the open sessions of the callers that match, with a cause, and
+// returns which those were.
+func (g *Gate) StopAll(match func(*custos.Principal) bool, cause error) []custos.SessionID {
+	g.mu.Lock()
+	var all []*Session
+	for _, s := range g.live {
+		if match(s.caller) {
+			all = append(all, s)
+		}
+	}
+	g.mu.Unlock()
+	var stopped []custos.SessionID
+	for _, s := range all {
+		s.cancel(cause)
+		stopped = append(stopped, s.id)
+	}
+	return stopped
 }
 
 // Shutdown lets nobody in any more and ends all sessions.

@@ -16,8 +16,10 @@ type Approver interface {
 	// as long as the approver likes.
 	Ask(a custos.Approval, within time.Duration) (custos.Approval, error)
 	// Granted names the access that was approved for a caller on a connection
-	// and lasts; "": none.
-	Granted(caller *custos.Principal, connection string) (id string)
+	// and lasts, and that covers an operation with these effects; "": none.
+	// Access that nobody agreed to counts where breakGlass is set. It is asked
+	// for every operation.
+	Granted(caller *custos.Principal, connection string, effects []string, breakGlass bool) (id string)
 	// Await returns when an approval is no longer pending, or with ctx.
 	Await(ctx context.Context, id string) (custos.Approval, error)
 	// Use lets an operation through by an approval, durably: one that is
@@ -39,6 +41,19 @@ func (g *Gate) hold(kind custos.Kind) time.Duration {
 	return standardHold
 }
 
+// granted names the access by which an operation that policy holds goes
+// through; "": none.
+func (s *Session) granted(d *custos.Decision, op *custos.Operation) string {
+	return s.gate.Approver.Granted(s.caller, s.conn.Name, effectsOf(op), d.Approvers != nil && d.Approvers.BreakGlass)
+}
+
+func effectsOf(op *custos.Operation) []string {
+	if op.Facts == nil {
+		return nil
+	}
+	return op.Facts.Effects
+}
+
 // held asks people about an operation that policy holds, and waits for them.
 // The operation goes on with what it returns: a permit, on record as released
 // by the approval, or a refusal. A crash before that leaves an operation that
@@ -56,10 +71,7 @@ func (s *Session) held(ctx context.Context, r *Request, d custos.Decision) (*Per
 	if err == nil && refusal == nil {
 		return p, nil
 	}
-	// Nothing of it was sent, and the record says so.
-	if e := p.Settle(Outcome{State: custos.StateNotSent}); e != nil && !errors.Is(e, errSettled) {
-		g.Logger.Error("settle held operation", "session", s.id, "entry", p.entry, "cause", e)
-	}
+	s.notSent(p)
 	if err != nil {
 		return nil, s.refusal(unavailable("approval-unavailable", err), true)
 	}
@@ -67,19 +79,95 @@ func (s *Session) held(ctx context.Context, r *Request, d custos.Decision) (*Per
 	return nil, refusal
 }
 
+// notSent puts on record that nothing of an operation was sent.
+func (s *Session) notSent(p *Permit) {
+	if err := p.Settle(Outcome{State: custos.StateNotSent}); err != nil && !errors.Is(err, errSettled) {
+		s.gate.Logger.Error("settle held operation", "session", s.id, "entry", p.entry, "cause", err)
+	}
+}
+
+// Question is leave that is asked for before something is run.
+type Question struct {
+	Caller     *custos.Principal // whose token was verified
+	Connection string
+	// Statement is what is to be run, byte for byte.
+	Statement string
+	// Purpose is what it is for, in the caller's words.
+	Purpose string
+	// Client is the caller's address.
+	Client string
+}
+
+// Ask files a request for an operation before it is run, and does not wait. It
+// returns what policy decides; with Approve, the approval, by which the very
+// same operation of the same caller goes through once. What policy refuses is
+// on record as refused, and returned as a *custos.Refusal: nobody can be asked
+// for it. What it allows needs nobody, and nothing is recorded of it.
+func (s *Session) Ask(ctx context.Context, r *Request, purpose string) (custos.Approval, custos.Decision, error) {
+	g := s.gate
+	d := s.decide(r)
+	switch {
+	case d.Effect == custos.Allow:
+		return custos.Approval{}, d, nil
+	case d.Effect == custos.Approve && g.Approver == nil:
+		d.Effect = custos.Refuse
+	case d.Effect == custos.Approve:
+		if id := s.granted(&d, r.Operation); id != "" {
+			d.Effect, d.Reason = custos.Allow, "approval "+id+" covers it"
+			return custos.Approval{}, d, nil
+		}
+	}
+	if err := g.Space.ForOperation(); err != nil {
+		return custos.Approval{}, d, s.refusal(unavailable("space", err), true)
+	}
+	p, err := s.intend(*r, d)
+	if err == nil {
+		err = g.Ledger.Durable(p.entry)
+	}
+	if err != nil {
+		return custos.Approval{}, d, s.refusal(unavailable("ledger-unavailable", err), true)
+	}
+	if d.Effect != custos.Approve {
+		return custos.Approval{}, d, &custos.Refusal{Decision: d, Session: s.id, Entry: p.entry, Recorded: true}
+	}
+	defer s.notSent(p)
+	a, err := s.file(ctx, r, d, p, purpose)
+	if err != nil {
+		return custos.Approval{}, d, s.refusal(unavailable("approval-unavailable", err), true)
+	}
+	return a, d, nil
+}
+
+// named is how many objects of an operation an approval names.
+const named = 20
+
+// file files a request for an operation that is on record.
+func (s *Session) file(ctx context.Context, r *Request, d custos.Decision, p *Permit, purpose string) (custos.Approval, error) {
+	op := r.Operation
+	a := custos.Approval{Session: s.id, Operation: p.entry, Digest: custos.BindingDigest(s.caller, s.conn.Name, d.Policy, op),
+		Caller: *s.caller, Connection: s.conn.Name, Rule: d.Rule, Reason: d.Reason, Policy: d.Policy, Purpose: purpose,
+		Verbs: op.Verbs[:min(len(op.Verbs), named)], Objects: op.Objects[:min(len(op.Objects), named)]}
+	var within time.Duration
+	exact := false
+	if by := d.Approvers; by != nil {
+		a.Groups, a.Count, within, exact = by.Groups, by.Count, by.Within, by.Exact
+		if by.Statement {
+			a.Statement = op.Text
+		}
+	}
+	if r.Preview != nil {
+		a.Estimate = r.Preview(ctx, exact)
+	}
+	return s.gate.Approver.Ask(a, within)
+}
+
 // awaitRelease returns when the operation is released, or with why it is not.
 func (s *Session) awaitRelease(ctx context.Context, r *Request, d custos.Decision, p *Permit) (*custos.Refusal, error) {
 	g := s.gate
-	digest := custos.BindingDigest(s.caller, s.conn.Name, d.Policy, r.Operation)
-	if id := g.Approver.Granted(s.caller, s.conn.Name); id != "" {
-		return s.release(r, d, p, id, digest)
+	if id := s.granted(&d, r.Operation); id != "" {
+		return s.release(r, d, p, id, true)
 	}
-	a := custos.Approval{Session: s.id, Operation: p.entry, Digest: digest, Caller: *s.caller, Connection: s.conn.Name, Rule: d.Rule, Reason: d.Reason, Policy: d.Policy}
-	var within time.Duration
-	if d.Approvers != nil {
-		a.Groups, a.Count, within = d.Approvers.Groups, d.Approvers.Count, d.Approvers.Within
-	}
-	a, err := g.Approver.Ask(a, within)
+	a, err := s.file(ctx, r, d, p, "")
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +175,11 @@ func (s *Session) awaitRelease(ctx context.Context, r *Request, d custos.Decisio
 		if r.Held != nil {
 			ctx = r.Held(&a)
 		}
-		wait, cancel := context.WithTimeout(ctx, g.hold(s.caller.Kind))
+		budget := g.hold(s.caller.Kind)
+		if r.Patience > 0 {
+			budget = min(budget, r.Patience)
+		}
+		wait, cancel := context.WithTimeout(ctx, budget)
 		a, err = g.Approver.Await(wait, a.ID)
 		over := wait.Err() != nil && a.State == custos.ApprovalPending
 		cancel()
@@ -114,23 +206,29 @@ func (s *Session) awaitRelease(ctx context.Context, r *Request, d custos.Decisio
 		}
 		return &custos.Refusal{Decision: d, Approval: a.ID}, nil
 	}
-	return s.release(r, d, p, a.ID, digest)
+	return s.release(r, d, p, a.ID, false)
 }
 
 // release judges once more what was approved, and lets it through. Policy may
-// have changed since; then what was approved was something else.
-func (s *Session) release(r *Request, before custos.Decision, p *Permit, id, digest string) (*custos.Refusal, error) {
+// have changed since; then what was approved was something else. Access is
+// looked for again.
+func (s *Session) release(r *Request, before custos.Decision, p *Permit, id string, access bool) (*custos.Refusal, error) {
 	d := s.decide(r)
 	if d.Effect == custos.Refuse {
 		return &custos.Refusal{Decision: d, Approval: id}, nil
 	}
-	if d.Policy != before.Policy || custos.BindingDigest(s.caller, s.conn.Name, d.Policy, r.Operation) != digest {
-		before.Reason, before.Hint = "the policy has changed since it was asked for", "run the same again, to ask under the policy that is in force"
+	if access {
+		id = s.granted(&d, r.Operation)
+	}
+	if d.Policy != before.Policy || id == "" {
+		before.Reason, before.Hint = "the policy, or the access, has changed since it was asked for", "run the same again, to ask under what is in force"
 		return &custos.Refusal{Decision: before, Approval: id, Retry: true}, nil
 	}
 	if err := context.Cause(s.ctx); err != nil {
 		return &custos.Refusal{Decision: custos.Decision{Rule: "session", Reason: err.Error(), Hint: "open a new session"}, Retry: true}, nil
 	}
+	// The digest is taken anew: what goes out is what was approved.
+	digest := custos.BindingDigest(s.caller, s.conn.Name, d.Policy, r.Operation)
 	if err := s.gate.Approver.Use(id, digest, s.id, p.entry); err != nil {
 		return nil, err
 	}

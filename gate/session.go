@@ -72,7 +72,7 @@ func (s *Session) Read(p []byte) (int, error) {
 }
 
 func (s *Session) opened(k Knock) *custos.Opened {
-	return &custos.Opened{Caller: *s.caller, Connection: s.conn.Name, Protocol: s.conn.Protocol, Client: k.Client, Asserted: k.Asserted}
+	return &custos.Opened{Caller: *s.caller, Connection: s.conn.Name, Protocol: s.conn.Protocol, Client: k.Client, Asserted: k.Asserted, Agent: s.conn.Agent}
 }
 
 // open makes the recording's key, puts the session on record, and only then
@@ -152,6 +152,13 @@ type Request struct {
 	// Submit waits for them. The wait ends with the context that it returns.
 	// It may be nil.
 	Held func(*custos.Approval) context.Context
+	// Patience is how long its client waits for an answer at most, where that is
+	// known. The hold ends with it; what was asked for stays asked for.
+	Patience time.Duration
+	// Preview finds out, for the people who are asked, how much it would change,
+	// in a bounded time and without changing anything; exact: it may count. It
+	// may be nil.
+	Preview func(ctx context.Context, exact bool) *custos.Estimate
 }
 
 // decide asks policy, unless the protocol itself refuses.
@@ -164,7 +171,9 @@ func (s *Session) decide(r *Request) custos.Decision {
 	now := s.gate.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.gate.Policy.Judge(s.caller, s.conn, r.Operation, s.usage(r.Operation, now), now)
+	u := s.usage(r.Operation, now)
+	u.Granted = s.gate.Approver != nil && s.gate.Approver.Granted(s.caller, s.conn.Name, effectsOf(r.Operation), false) != ""
+	d := s.gate.Policy.Judge(s.caller, s.conn, r.Operation, u, now)
 	if r.Defines && d.Effect == custos.Approve {
 		d.Effect = custos.Allow
 	}

@@ -89,7 +89,7 @@ func (c *chain) time(index uint64, e *custos.Entry, file string) {
 func (c *chain) session(index uint64, e *custos.Entry, file string) {
 	s := c.open[e.Session]
 	switch e.Kind {
-	case custos.EntryTurned, custos.EntryErased, custos.EntryHeld, custos.EntryFreed, custos.EntryViewed, custos.EntryAsked, custos.EntryAnswered, custos.EntryEnded:
+	case custos.EntryTurned, custos.EntryErased, custos.EntryHeld, custos.EntryFreed, custos.EntryViewed, custos.EntryAsked, custos.EntryAnswered, custos.EntryEnded, custos.EntryNotified:
 		return
 	case custos.EntryOpened:
 		if s != nil {

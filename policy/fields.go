@@ -146,6 +146,7 @@ var objects = []object{
 		of("hour", countsT, "By this caller on this connection in the last hour.", func(u *custos.Usage) any { return &u.Hour }),
 		of("day", countsT, "By this caller on this connection in the last 24 hours.", func(u *custos.Usage) any { return &u.Day }),
 		of("repeats", cel.IntType, "How often this operation is among the session's last 64, itself included.", func(u *custos.Usage) any { return u.Repeats }),
+		of("granted", cel.BoolType, "Access for a time that was approved covers this operation. Access by a broken glass does not count.", func(u *custos.Usage) any { return u.Granted }),
 	}},
 	{countsT, "", []field{
 		of("operations", cel.IntType, "Operations.", func(c *custos.Counts) any { return c.Operations }),

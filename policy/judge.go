@@ -18,8 +18,10 @@ type sketch struct {
 	// failed is why that rule could not be asked.
 	failed error
 	// approvers is the rule, among those that hold, whose approvers are asked;
-	// -1: none names any.
+	// -1: none names any. solid are what not all rules that hold allow: a break
+	// of the glass, a count, the text in messages.
 	approvers int
+	solid     struct{ glass, exact, statement bool }
 	masking   maskingSet
 	masked    *maskedFacts
 	// dry are the rules in dry-run that fired, and open those yet to be asked.
@@ -155,6 +157,11 @@ func (s *sketch) put(p *Policy, i int, q *question) {
 		s.masking.add(r.masking)
 	default:
 		s.decides(i, r.effect, nil)
+		if r.effect == custos.Approve {
+			s.solid.glass = s.solid.glass || !r.Approvers.BreakGlass
+			s.solid.exact = s.solid.exact || !r.Approvers.Exact
+			s.solid.statement = s.solid.statement || !r.Approvers.Statement
+		}
 		if r.effect == custos.Approve && len(r.Approvers.Groups) > 0 && (s.approvers < 0 || i < s.approvers) {
 			s.approvers = i
 		}
@@ -198,7 +205,9 @@ func (p *Policy) decide(s *sketch, q *question) custos.Decision {
 		if s.approvers >= 0 {
 			r = &p.rules[s.approvers]
 		}
-		if a := r.Approvers; len(a.Groups) > 0 || a.Count > 0 || a.Within > 0 {
+		a := r.Approvers
+		a.BreakGlass, a.Exact, a.Statement = !s.solid.glass, !s.solid.exact, !s.solid.statement
+		if len(a.Groups) > 0 || a.Count > 0 || a.Within > 0 || a.BreakGlass || a.Exact || a.Statement {
 			d.Approvers = &a
 		}
 	}

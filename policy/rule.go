@@ -168,7 +168,7 @@ func prepare(i int, r Rule, masking int) (rule, Problems) {
 		out.masking, effect = masking, custos.Allow
 	}
 	out.effect = effect
-	if a := r.Approvers; r.Then != "approve" && (len(a.Groups) > 0 || a.Count != 0 || a.Within != 0) {
+	if a := r.Approvers; r.Then != "approve" && (len(a.Groups) > 0 || a.Count != 0 || a.Within != 0 || a.BreakGlass || a.Exact || a.Statement) {
 		fail("approvers", "they are asked by a rule that says then: approve only")
 	} else if a.Count < 0 || a.Within < 0 {
 		fail("approvers", "count and within cannot be negative")

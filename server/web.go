@@ -67,13 +67,8 @@ func (s *Server) api() (http.Handler, error) {
 	return api.New(api.Config{
 		Identifier: s.verifier, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
 		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper,
-		Enter: func(p *custos.Principal, name string) custos.Decision {
-			c, ok := s.inForce.Connection(name)
-			if !ok {
-				c = &custos.Connection{Name: name}
-			}
-			return s.inForce.Enter(p, c)
-		},
+		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
+		Ask:   s.ask, BreakGlass: s.breakGlass,
 		Roles:     func() config.Roles { return s.inForce.Load().config.Roles },
 		Renderers: render,
 		Evidence: func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error {

@@ -3,19 +3,22 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
 	"github.com/custos-gateway/custos/export"
+	"github.com/custos-gateway/custos/store"
 )
 
 func newApprovalCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "approval", Short: "See what is held for a person, and answer it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(newApprovalList(g), newApprovalShow(g), newApprovalAnswer(g, true), newApprovalAnswer(g, false), newApprovalRequest(g), newApprovalWait(g))
+	c.AddCommand(newApprovalList(g), newApprovalShow(g), newApprovalAnswer(g, true), newApprovalAnswer(g, false), newApprovalRequest(g), newApprovalWait(g), newApprovalRevoke(g))
 	return c
 }
 
@@ -53,17 +56,24 @@ func newApprovalList(g *globals) *cobra.Command {
 			}
 			return t.print(g.stdout)
 		}}
-	c.Flags().StringVar(&state, "state", "pending", "only in this `STATE`: pending, approved, denied, expired, used, withdrawn")
+	c.Flags().StringVar(&state, "state", "pending", "only in this `STATE`: pending, approved, denied, expired, used, withdrawn, revoked")
 	c.Flags().BoolVar(&all, "all", false, "in any state")
 	return c
 }
 
 // what an approval is about, in a line.
 func what(a *api.Approval) string {
-	if a.For != "" {
-		return "access for " + a.For + ": " + a.Reason
+	if a.For == "" {
+		return a.Text
 	}
-	return a.Text
+	text := "access for " + a.For
+	if len(a.Effects) > 0 {
+		text += " (" + strings.Join(a.Effects, ", ") + ")"
+	}
+	if a.BreakGlass {
+		text = "glass broken, " + text
+	}
+	return text + ": " + a.Purpose
 }
 
 func (g *globals) printApproval(a *api.Approval) error {
@@ -81,6 +91,14 @@ func (g *globals) printApproval(a *api.Approval) error {
 	line("connection", a.Connection)
 	line("rule", a.Rule)
 	line("reason", a.Reason)
+	line("purpose", a.Purpose)
+	if a.For != "" {
+		line("access for", a.For)
+		line("effects", strings.Join(a.Effects, ", "))
+	}
+	if a.BreakGlass {
+		line("break glass", "nobody was asked")
+	}
 	line("asked of", strings.Join(a.Groups, ", "))
 	if a.Count > 1 {
 		line("needs", fmt.Sprintf("%d of them", a.Count))
@@ -94,6 +112,7 @@ func (g *globals) printApproval(a *api.Approval) error {
 		line("session", fmt.Sprintf("%s, entry %d", a.Session, a.Entry))
 	}
 	line("touches", strings.Join(a.Objects, ", "))
+	line("rows", rowsOf(a.Estimate))
 	for _, x := range a.Answers {
 		word := "denied"
 		if x.Approve {
@@ -113,8 +132,51 @@ func (g *globals) printApproval(a *api.Approval) error {
 	return nil
 }
 
+// rowsOf says how much an operation would change.
+func rowsOf(e *custos.Estimate) string {
+	switch {
+	case e == nil:
+		return ""
+	case e.Unknown != "":
+		return "not known: " + e.Unknown
+	case e.Exact:
+		return fmt.Sprintf("%d, counted", e.Rows)
+	}
+	return fmt.Sprintf("about %d, as the target's planner guesses", e.Rows)
+}
+
+// printBackground shows a reviewer what stands around an approval's operation.
+// Who may not see it is not told of it.
+func (g *globals) printBackground(cmd *cobra.Command, client *api.Client, id string) error {
+	b, err := client.Background(cmd.Context(), id)
+	if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == http.StatusForbidden {
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	for _, list := range []struct {
+		title string
+		of    []store.Operation
+	}{{"in this session before", b.Session}, {"held by the same rule before", b.Similar}} {
+		if len(list.of) == 0 {
+			continue
+		}
+		fmt.Fprintf(g.stdout, "\n%s:\n", list.title)
+		t := newTable(g.stdout, "AT", "CALLER", "DECISION", "OUTCOME", "ROWS", "STATEMENT")
+		for i := range list.of {
+			o := &list.of[i]
+			t.add(localTime(o.At), callerOf(o.Caller, o.OnBehalfOf), decisionOf(o), outcomeOf(o), fmt.Sprint(o.Rows), o.Text)
+		}
+		if err := t.print(g.stdout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func newApprovalShow(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "show ID", Short: "Show one approval: who asks, for what, and who said what", Args: oneApproval,
+	return &cobra.Command{Use: "show ID", Short: "Show one approval: who asks, for what, what came before, and who said what", Args: oneApproval,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := g.client()
 			if err != nil {
@@ -124,7 +186,10 @@ func newApprovalShow(g *globals) *cobra.Command {
 			if err != nil {
 				return explain(err)
 			}
-			return g.printApproval(a)
+			if err := g.printApproval(a); err != nil || g.json || a.For != "" {
+				return err
+			}
+			return g.printBackground(cmd, client, args[0])
 		}}
 }
 
@@ -153,9 +218,14 @@ func newApprovalAnswer(g *globals, approve bool) *cobra.Command {
 }
 
 func newApprovalRequest(g *globals) *cobra.Command {
+	var q api.Asking
 	var span time.Duration
-	var reason string
-	c := &cobra.Command{Use: "request CONNECTION", Short: "Ask for access to a connection for a time: what rules hold then goes through",
+	c := &cobra.Command{Use: "request CONNECTION", Short: "Ask beforehand: for one statement, or for access for a time",
+		Long: "Ask beforehand: for one statement, or for access for a time.\n\n" +
+			"With --sql, the very statement, byte for byte and without parameters, then runs once. psql sends a statement\n" +
+			"with the semicolon at its end; drivers send what the program has.\n\n" +
+			"With --for, what rules hold goes through meanwhile; with --effects, what does nothing besides these.\n\n" +
+			"With --break-glass nobody is asked, and every reviewer is told. A rule must allow it.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &exitError{exitUsage, errors.New("name one connection")}
@@ -163,18 +233,50 @@ func newApprovalRequest(g *globals) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if q.Connection = args[0]; q.Statement == "" {
+				q.For = span.String()
+			} else if cmd.Flags().Changed("for") {
+				q.For = span.String() // the gateway says that it is one or the other
+			}
+			if strings.TrimSpace(q.Reason) == "" {
+				return &exitError{exitUsage, errors.New("say what it is for, with --reason")}
+			}
 			client, err := g.client()
 			if err != nil {
 				return err
 			}
-			a, err := client.RequestAccess(cmd.Context(), args[0], span, reason)
+			a, err := client.Request(cmd.Context(), q)
 			if err != nil {
 				return explain(err)
 			}
+			if a.State == api.StateAllowed && !g.json {
+				_, err := fmt.Fprintln(g.stdout, "nobody needs to be asked: it is allowed as it is; run it")
+				return err
+			}
 			return g.printApproval(a)
 		}}
-	c.Flags().DurationVar(&span, "for", 30*time.Minute, "how long, from the approval on: `TIME`, at most 24h")
-	c.Flags().StringVar(&reason, "reason", "", "what the access is for: `TEXT`")
+	c.Flags().StringVar(&q.Statement, "sql", "", "ask for this `STATEMENT`, to be run once")
+	c.Flags().DurationVar(&span, "for", 30*time.Minute, "how long access lasts, from the approval on: `TIME`, at most 24h; 1h with --break-glass")
+	c.Flags().StringSliceVar(&q.Effects, "effects", nil, "access to these `EFFECTS` only, such as write.keyed,write.values; docs/policy.md lists them")
+	c.Flags().BoolVar(&q.BreakGlass, "break-glass", false, "in an emergency: go ahead now, and have every reviewer told")
+	c.Flags().StringVar(&q.Reason, "reason", "", "what it is for: `TEXT`")
+	return c
+}
+
+func newApprovalRevoke(g *globals) *cobra.Command {
+	var reason string
+	c := &cobra.Command{Use: "revoke ID", Short: "End access before its time", Args: oneApproval, RunE: func(cmd *cobra.Command, args []string) error {
+		client, err := g.client()
+		if err != nil {
+			return err
+		}
+		a, err := client.Revoke(cmd.Context(), args[0], reason)
+		if err != nil {
+			return explain(err)
+		}
+		return g.printApproval(a)
+	}}
+	c.Flags().StringVar(&reason, "reason", "", "why, for who has it and for the record: `TEXT`")
 	return c
 }
 

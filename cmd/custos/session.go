@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	custos "github.com/custos-gateway/custos"
+	"github.com/custos-gateway/custos/api"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/store"
 )
@@ -230,22 +232,60 @@ func newSessionTail(g *globals) *cobra.Command {
 }
 
 func newSessionStop(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "stop ID", Short: "End an open session", Args: oneSession, RunE: func(cmd *cobra.Command, args []string) error {
-		client, err := g.client()
-		if err != nil {
+	var caller string
+	c := &cobra.Command{Use: "stop [ID]", Short: "End an open session, or with --caller all of somebody's",
+		Long: "End an open session, or with --caller all of somebody's, also of who acts for them. What they run is stopped at\n" +
+			"the target. Who holds a token that is good can open another: take the token or the access away as well.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if caller != "" && len(args) == 0 {
+				return nil
+			}
+			if caller != "" {
+				return &exitError{exitUsage, errors.New("name one session, or a caller: not both")}
+			}
+			return oneSession(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := g.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := asked(cmd.Context())
+			defer cancel()
+			if caller != "" {
+				return g.stopAll(ctx, client, caller)
+			}
+			if err := client.Stop(ctx, args[0]); err != nil {
+				return explain(err)
+			}
+			if g.json {
+				return g.printJSON(map[string]string{"stopped": args[0]})
+			}
+			_, err = fmt.Fprintln(g.stdout, "stopped", args[0])
+			return err
+		}}
+	c.Flags().StringVar(&caller, "caller", "", "all open sessions of this caller, by `NAME`, subject or issuer|subject")
+	return c
+}
+
+func (g *globals) stopAll(ctx context.Context, client *api.Client, caller string) error {
+	stopped, err := client.StopAll(ctx, caller)
+	if err != nil {
+		return explain(err)
+	}
+	if g.json {
+		return g.printJSON(stopped)
+	}
+	if len(stopped.Sessions) == 0 {
+		_, err := fmt.Fprintln(g.stdout, "no session of theirs is open")
+		return err
+	}
+	for _, id := range stopped.Sessions {
+		if _, err := fmt.Fprintln(g.stdout, "stopped", id); err != nil {
 			return err
 		}
-		ctx, cancel := asked(cmd.Context())
-		defer cancel()
-		if err := client.Stop(ctx, args[0]); err != nil {
-			return explain(err)
-		}
-		if g.json {
-			return g.printJSON(map[string]string{"stopped": args[0]})
-		}
-		_, err = fmt.Fprintln(g.stdout, "stopped", args[0])
-		return err
-	}}
+	}
+	return nil
 }
 
 func newSessionExport(g *globals) *cobra.Command {

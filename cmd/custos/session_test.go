@@ -22,6 +22,7 @@ import (
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
+	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/recording"
 	"github.com/custos-gateway/custos/store"
 )
@@ -40,6 +41,8 @@ func (c callersByToken) Verify(_ context.Context, token string) (*custos.Princip
 type nothingOpen struct{}
 
 func (nothingOpen) Stop(custos.SessionID, error) bool { return false }
+
+func (nothingOpen) StopAll(func(*custos.Principal) bool, error) []custos.SessionID { return nil }
 
 // desk is a person's desk: a gateway's API to ask, and the command line.
 type desk struct {
@@ -84,6 +87,8 @@ func newDesk(t *testing.T) *desk {
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
 		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
+		BreakGlass: func(*custos.Principal, string) bool { return false },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
 		Tiles: tiles, Sessions: nothingOpen{}, Roles: func() config.Roles { return config.Roles{} },
 		Renderers: map[string]custos.Renderer{"postgres": answerAsText},

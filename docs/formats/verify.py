@@ -252,7 +252,7 @@ def resync(b, at, low, high):
 # --- Verification (section "Verification") ---------------------------------
 
 BEGAN = ("gateway.started", "gateway.recovered", "config.loaded")
-AFTER_CLOSE = ("session.turned-away", "recording.erased", "recording.held", "recording.freed", "recording.viewed", "approval.requested", "approval.answered", "approval.ended")
+AFTER_CLOSE = ("session.turned-away", "recording.erased", "recording.held", "recording.freed", "recording.viewed", "approval.requested", "approval.answered", "approval.ended", "approval.notified")
 SLACK = 300.0  # seconds
 
 

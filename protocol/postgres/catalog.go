@@ -175,6 +175,8 @@ type keeper struct {
 	connect func(context.Context) (*pgconn.PgConn, error)
 	failed  error     // of the last reading
 	retry   time.Time // not before, after a failure
+
+	previews chan struct{} // holds as many as are under way
 }
 
 // of returns the keeper of a connection.
@@ -187,7 +189,7 @@ func (c *catalogs) of(connection *custos.Connection, user string) *keeper {
 	}
 	k := c.kept[key]
 	if k == nil {
-		k = &keeper{}
+		k = &keeper{previews: make(chan struct{}, previewsAtOnce)}
 		c.kept[key] = k
 	}
 	return k

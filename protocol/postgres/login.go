@@ -26,10 +26,11 @@ import (
 
 // greeting is what the client's side may know of the login.
 type greeting struct {
-	parameters [][2]string // of ParameterStatus, by name
-	poison     []byte      // fails the transaction at the target; upkeep
-	poisonSync []byte      // the same and Sync; upkeep
-	keeper     *keeper     // of the database's catalogue; nil: none is read
+	parameters [][2]string   // of ParameterStatus, by name
+	poison     []byte        // fails the transaction at the target; upkeep
+	poisonSync []byte        // the same and Sync; upkeep
+	keeper     *keeper       // of the database's catalogue; nil: none is read
+	patience   time.Duration // the client's own statement_timeout; 0: none
 }
 
 // The frames that need no record of their own.
@@ -92,6 +93,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection,
 	line.Conn.SetDeadline(time.Time{})
 	g := newGreeting(line.ParameterStatuses)
 	g.keeper = keeper
+	g.patience, _ = timeoutOf(asked.settings["statement_timeout"])
 	return &gate.Target{
 		Conn:     &politeConn{Conn: line.Conn, reader: reader},
 		Greeting: g,

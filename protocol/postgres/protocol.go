@@ -35,6 +35,9 @@ type Options struct {
 	// credential of its sessions and on a line of its own, and where it cannot
 	// be read, statements are refused. nil: there never are.
 	Catalogs func() bool
+	// Link is where people answer an approval, by its id; nil, or "" of it:
+	// nowhere but on the command line.
+	Link func(id string) string
 	// MaskKey keys the ways of masking that keep equal values equal.
 	MaskKey [32]byte
 	// PreAuthTimeout bounds the time from the connection to its login; 10 s.

@@ -26,7 +26,9 @@ type served struct {
 	poison  *greeting
 	keeper  *keeper // of the target's catalogue; nil: it is not read
 
-	onHeldFunc func(*custos.Approval) context.Context // onHeld, made once
+	onHeldFunc  func(*custos.Approval) context.Context       // onHeld, made once
+	previewFunc func(context.Context, bool) *custos.Estimate // preview, made once
+	previewed   *unit                                        // what it is asked of
 
 	// Of the client's side.
 	in          buffer
@@ -54,20 +56,21 @@ type served struct {
 	clientMu sync.Mutex  // orders writes to the client
 	closing  atomic.Bool // the session is being closed from here
 
-	mu      sync.Mutex // guards what follows
-	changed sync.Cond
-	queue   queue
-	names   names
-	pending int                       // definitions and the like that the target has not confirmed
-	skips   bool                      // the target skips up to the next Sync
-	status  byte                      // of the last ReadyForQuery
-	copying *work                     // what takes input now
-	ended   error                     // why the target's side ended
-	told    bool                      // the client got the target's own last words
-	veil    *veil                     // of the operation that was sent last
-	holding *held                     // waits for people
-	gaveUp  error                     // why a hold ended early
-	given   map[string]*sql.Statement // what PREPARE and DECLARE gave names to
+	mu       sync.Mutex // guards what follows
+	changed  sync.Cond
+	queue    queue
+	names    names
+	pending  int   // definitions and the like that the target has not confirmed
+	skips    bool  // the target skips up to the next Sync
+	status   byte  // of the last ReadyForQuery
+	copying  *work // what takes input now
+	ended    error // why the target's side ended
+	told     bool  // the client got the target's own last words
+	veil     *veil // of the operation that was sent last
+	holding  *held // waits for people
+	gaveUp   error // why a hold ended early
+	patience patience
+	given    map[string]*sql.Statement // what PREPARE and DECLARE gave names to
 }
 
 var (
@@ -79,7 +82,7 @@ var (
 // operations without an outcome, which are shown as unsettled.
 func (s *Server) serve(session *gate.Session, d *door) {
 	v := &served{server: s, session: session, client: d.conn, key: d.key, poison: session.Greeting().(*greeting), status: 'I'}
-	v.keeper, v.onHeldFunc = v.poison.keeper, v.onHeld
+	v.keeper, v.onHeldFunc, v.previewFunc, v.patience.session = v.poison.keeper, v.onHeld, v.preview, v.poison.patience
 	v.changed.L = &v.mu
 	v.in, v.out = newBuffer(d.conn), newBuffer(session)
 	s.cancel.serve(d.key, v)

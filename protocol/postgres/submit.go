@@ -21,15 +21,21 @@ func (s *served) submit() error {
 	defer s.clearBatch()
 	for len(batch) > 0 {
 		s.requests = s.requests[:0]
+		s.mu.Lock()
+		patience := s.patience.of(s.status != 'I')
+		s.mu.Unlock()
+		s.previewed = batch[0] // the only one that can be held here
 		for _, u := range batch {
 			if n := len(u.op.Text) + u.end - u.at; n > s.server.Limits.Message && u.refused == nil {
 				u.refused = tooLong(n, s.server.Limits.Message)
 			}
-			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused, Reads: u.reads(), Defines: u.defines(), Held: s.onHeldFunc})
+			s.requests = append(s.requests, gate.Request{Operation: &u.op, Frame: s.in.buf[u.at:u.end], Refused: u.refused, Reads: u.reads(), Defines: u.defines(), Held: s.onHeldFunc,
+				Patience: patience, Preview: s.previewFunc})
 		}
 		permits, err := s.session.Submit(s.session.Context(), s.permits[:0], s.requests)
 		s.permits = permits[:0]
-		gaveUp := s.unheld()
+		gaveUp := s.unheld(patience)
+		s.previewed = nil
 		if len(permits) > 0 {
 			if err := s.send(batch, permits); err != nil {
 				return err
@@ -107,6 +113,9 @@ func (s *served) send(batch []*unit, permits []*gate.Permit) error {
 	for i, p := range permits {
 		u := batch[i]
 		u.work.permit = p
+		if u.statement != nil {
+			s.patience.note(u.op.Text, u.op.Verbs)
+		}
 		if u.work.veil != nil {
 			s.veil = u.work.veil
 		}
