@@ -11,6 +11,9 @@ type Connection struct {
 	Protocol string
 	// Address is host:port of the target as the dialling side sees it.
 	Address string
+	// Agent is the name of the agents that dial it, in its own network; empty:
+	// the gateway dials itself.
+	Agent string
 	// Database is the target's own database name, where it has such.
 	Database string
 	// TLS says how the target's identity is checked.
