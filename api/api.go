@@ -56,12 +56,12 @@ type Config struct {
 	Keeping     Keeping
 	// Enter decides whether a caller may open a session on a connection.
 	Enter func(p *custos.Principal, connection string) custos.Decision
-	// Roles are the roles in force.
-	Roles func() config.Roles
 	// Ask asks people about a statement before it is run; see gate.Session.Ask.
 	Ask func(context.Context, gate.Question) (custos.Approval, custos.Decision, error)
 	// BreakGlass reports whether a rule lets a caller go ahead unasked.
 	BreakGlass func(p *custos.Principal, connection string) bool
+	// Roles are the roles in force.
+	Roles func() config.Roles
 	// Renderers turn recorded answers into events, by protocol.
 	Renderers map[string]custos.Renderer
 	Evidence  Evidence
@@ -163,10 +163,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 const (
 	maxTails   = 100
 	maxWaits   = 1000 // questions that wait for an answer
+	maxAsking  = 20   // each logs in to a target
 	maxExports = 2
 )
 
-	maxAsking  = 20   // each logs in to a target
 // limited lets n requests at a time through to h.
 func limited(n int, h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	slots := make(chan struct{}, n)
