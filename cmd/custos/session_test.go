@@ -173,12 +173,12 @@ func TestSessionCommandsShowWhatWasRun(t *testing.T) {
 			"ID                          STARTED              CALLER                  CONNECTION  STATE   OPERATIONS\n" +
 				id + "  TIME  skill:reporter for ana  orders      closed  2\n"},
 		{[]string{"session", "show", id},
-			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\n\n" +
+			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\nbecause     closed\n\n" +
 				"ENTRY  AT                   DECISION          OUTCOME  ROWS  BYTES  STATEMENT\n" +
 				"1      TIME  allow             ok       1     11 B   SELECT '\\x1b[2J\\x1b]0;owned\\x07\\u202e'\\n  FROM t\n" +
 				"3      TIME  refuse by access  refused  0     0 B    DROP TABLE t\n"},
 		{[]string{"session", "replay", "--no-wait", id},
-			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\n\n" +
+			"session     SESSION\ncaller      skill:reporter for ana\nconnection  orders (postgres)\nstarted     TIME\nended       TIME\nstate       closed\nbecause     closed\n\n" +
 				"TIME  entry 1  allow by access\n=> SELECT '\\x1b[2J\\x1b]0;owned\\x07\\u202e'\n     FROM t\n" +
 				"  one\\x1b[31m | null\n  two | null\n-- ok\n\n" +
 				"TIME  entry 3  refuse by access\n=> DROP TABLE t\n-- refused\n\n-- the session ended: closed\n"},
