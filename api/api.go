@@ -54,6 +54,8 @@ type Config struct {
 	Approvals   *approval.Desk
 	Connections Connections
 	Keeping     Keeping
+	// Metrics answers who may see everything.
+	Metrics http.Handler
 	// Enter decides whether a caller may open a session on a connection.
 	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Ask asks people about a statement before it is run; see gate.Session.Ask.
@@ -82,7 +84,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -94,6 +96,7 @@ func New(c Config) (http.Handler, error) {
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.HandleFunc("GET /.well-known/custos", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Login()) })
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /metrics":                                        s.metrics,
 		"GET /api/v1/whoami":                                  s.whoami,
 		"GET /api/v1/sessions":                                s.listSessions,
 		"GET /api/v1/sessions/{id}":                           s.showSession,

@@ -119,7 +119,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{},
+		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Metrics: http.NotFoundHandler(),
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}

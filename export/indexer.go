@@ -23,6 +23,9 @@ type Indexer struct {
 	Recordings *recording.Store
 	Index      *store.Index
 	Logger     *slog.Logger
+	// Seen, if not nil, is told of every entry that was indexed, in order; of
+	// all of them again when the index is built anew.
+	Seen func(index uint64, e *custos.Entry)
 
 	once   sync.Once
 	failed error // of start
@@ -182,6 +185,11 @@ func (x *Indexer) take(ctx context.Context, keys keys, size uint64) error {
 	flush := func() error {
 		if err := x.Index.Apply(items); err != nil {
 			return err
+		}
+		if x.Seen != nil {
+			for i := range items {
+				x.Seen(items[i].Index, items[i].Entry)
+			}
 		}
 		items = items[:0]
 		return ctx.Err()

@@ -123,8 +123,8 @@ func (h *house) keep(e *custos.Entry, attachment []byte) error {
 }
 
 // follow keeps the index up with the ledger until ctx ends.
-func (h *house) follow(ctx context.Context) error {
-	return (&export.Indexer{Ledger: h.ledger, Recordings: h.recordings, Index: h.index, Logger: h.logger}).Run(ctx)
+func (h *house) follow(ctx context.Context, seen func(uint64, *custos.Entry)) error {
+	return (&export.Indexer{Ledger: h.ledger, Recordings: h.recordings, Index: h.index, Logger: h.logger, Seen: seen}).Run(ctx)
 }
 
 // Close gives the data folder back; the lock goes last.

@@ -100,6 +100,7 @@ type Server struct {
 	dialer   gate.Dialer
 	space    *space
 	keeper   *keeper
+	metrics  *metrics
 	tls      *tls.Config
 	web      http.Handler
 
@@ -173,6 +174,7 @@ func (s *Server) start() error {
 	if s.keeper, err = newKeeper(s.house, s.inForce, s.house.holds); err != nil {
 		return err
 	}
+	s.metrics = newMetrics(s)
 	if s.tls, err = serverTLS(c, s.Now); err != nil {
 		return err
 	}
@@ -306,7 +308,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			return nil
 		})
 	}
-	group.Go(func() error { return s.house.follow(work) })
+	group.Go(func() error { return s.house.follow(work, s.metrics.entry) })
 	group.Go(func() error { s.tend(work); return nil })
 	group.Go(func() error { return s.desk.Run(work) })
 	group.Go(func() error { s.keeper.run(work); return nil })

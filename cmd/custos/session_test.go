@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -86,7 +87,7 @@ func newDesk(t *testing.T) *desk {
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
-		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
 		BreakGlass: func(*custos.Principal, string) bool { return false },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
