@@ -68,7 +68,10 @@ type Front struct {
 	Rules func() bool
 	// MaskKey keys the masks that keep equal values equal.
 	MaskKey [32]byte
-	Logger  *slog.Logger
+	// Temp is a folder of data_dir for what nobody needs after a crash. Nothing
+	// lies there in the clear.
+	Temp   string
+	Logger *slog.Logger
 }
 
 // Options are what a Server is made of.
@@ -250,7 +253,7 @@ func (s *Server) listen() error {
 func (s *Server) front(protocol string) Front {
 	limits := s.config.Limits
 	return Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", protocol),
-		PreAuthTimeout: time.Duration(limits.PreAuthTimeout), IdleTimeout: time.Duration(limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(),
+		PreAuthTimeout: time.Duration(limits.PreAuthTimeout), IdleTimeout: time.Duration(limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(), Temp: s.house.temp(),
 		Rules: func() bool { return len(s.inForce.Load().config.Rules) > 0 }}
 }
 
