@@ -226,14 +226,27 @@ func (p *Permit) RoundTrip() (*http.Response, error) {
 	return resp, nil
 }
 
+// Pieces is a request's body that lies ready: it is put on record in pieces as
+// long as it gives them, and not as short as a transport reads.
+type Pieces interface {
+	io.ReadCloser
+	// Next returns the next piece, which stays as it is until the next call.
+	// io.EOF: there is none.
+	Next() ([]byte, error)
+}
+
 // inputBody is a request's body: the transport gets what is on record.
 type inputBody struct {
 	io.ReadCloser
 	permit *Permit
 	ctx    context.Context
+	ready  []byte // on record, and not read yet
 }
 
 func (b *inputBody) Read(buf []byte) (int, error) {
+	if pieces, ok := b.ReadCloser.(Pieces); ok {
+		return b.readPieces(pieces, buf)
+	}
 	n, err := b.ReadCloser.Read(buf)
 	if n > 0 {
 		if e := b.permit.record(b.ctx, buf[:n]); e != nil {
@@ -241,6 +254,22 @@ func (b *inputBody) Read(buf []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (b *inputBody) readPieces(pieces Pieces, buf []byte) (int, error) {
+	for len(b.ready) == 0 {
+		piece, err := pieces.Next()
+		if err == nil {
+			err = b.permit.record(b.ctx, piece)
+		}
+		if err != nil {
+			return 0, err
+		}
+		b.ready = piece
+	}
+	n := copy(buf, b.ready)
+	b.ready = b.ready[n:]
+	return n, nil
 }
 
 // inputStream is the line after a switch of protocols.
