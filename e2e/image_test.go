@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,6 +177,7 @@ limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 	}
 	before := files(t, root)
 	gateway := i.inside(context.Background(), root, append(i.entrypoint, i.cmd...)...)
+	gateway.Env = append(gateway.Env, "ORDERS_PASSWORD=canary")
 	stderr, err := gateway.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +205,7 @@ limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 	if out, err := health.CombinedOutput(); err != nil || string(out) != "ready\n" {
 		t.Errorf("%v: %s", err, out)
 	}
+	unreadable(t, gateway.Process.Pid)
 	gateway.Process.Signal(syscall.SIGTERM)
 	rest := <-said
 	if err := gateway.Wait(); err != nil {
@@ -214,5 +217,20 @@ limits: {free_space: {sessions: 200MiB, operations: 100MiB}}
 	verify := i.inside(ctx, root, i.entrypoint[0], "ledger", "verify", "--data-dir", "/data/custos")
 	if out, err := verify.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// unreadable checks that another process of the gateway's own user reads
+// nothing of its environment and memory.
+func unreadable(t *testing.T, pid int) {
+	t.Helper()
+	for _, name := range []string{"environ", "mem", "maps"} {
+		cmd := exec.Command("head", "-c", "1", "/proc/"+strconv.Itoa(pid)+"/"+name)
+		if os.Geteuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: imageUser, Gid: imageUser}}
+		}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "Permission denied") {
+			t.Errorf("%s of the gateway: %v: %q", name, err, out)
+		}
 	}
 }
