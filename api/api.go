@@ -54,6 +54,7 @@ type Config struct {
 	Approvals   *approval.Desk
 	Connections Connections
 	Keeping     Keeping
+	Agents      Agents
 	// Metrics answers who may see everything.
 	Metrics http.Handler
 	// Enter decides whether a caller may open a session on a connection.
@@ -84,7 +85,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -124,6 +125,9 @@ func New(c Config) (http.Handler, error) {
 		"POST /api/v1/connections/{name}/test":                s.administrator(s.testConnection),
 		"PUT /api/v1/connections/{name}/secret":               s.administrator(s.setSecret),
 		"DELETE /api/v1/connections/{name}/secret":            s.administrator(s.removeSecret),
+		"GET /api/v1/agents":                                  s.administrator(s.listAgents),
+		"POST /api/v1/agents/{name}/token":                    s.administrator(s.agentToken),
+		"DELETE /api/v1/agents/{name}":                        s.administrator(s.removeAgent),
 		"GET /api/v1/search":                                  s.search,
 		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,

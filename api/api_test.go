@@ -96,6 +96,9 @@ func renderText(_ *custos.Operation, records io.Reader, emit func(*custos.Event)
 	return nil
 }
 
+// noAgents is a gateway's without any.
+type noAgents struct{ api.Agents }
+
 // nothingKept keeps nobody's recordings: tests of what does are in server.
 type nothingKept struct{ api.Keeping }
 
@@ -119,7 +122,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Metrics: http.NotFoundHandler(),
+		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(),
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}

@@ -40,6 +40,7 @@ func (d *decoder) check(c *Config, opts Options) {
 		d.checkConnection(&c.Connections[i], key, opts)
 		d.once(names, c.Connections[i].Name, key+".name", "a connection of this name")
 	}
+	d.checkAgents(c)
 	d.checkSecrets(c)
 	d.checkPolicies(c, opts)
 	d.checkLimits(&c.Limits)

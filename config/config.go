@@ -30,6 +30,9 @@ type Config struct {
 	Roles Roles `yaml:"roles"`
 	// The targets that callers may reach.
 	Connections []Connection `yaml:"connections"`
+	// The agents in targets' networks, which dial out to listen.https and reach
+	// what the gateway cannot. docs/agent.md says how to run one.
+	Agents []Agent `yaml:"agents"`
 	// The rules by which operations are judged. Absent: what access admits may
 	// do anything.
 	Policies []PolicyItem `yaml:"policies"`
@@ -146,6 +149,9 @@ type Connection struct {
 	Protocol string `yaml:"protocol" jsonschema:"required,example=postgres"`
 	// The target's host:port.
 	Address string `yaml:"address" jsonschema:"required,example=db.internal:5432"`
+	// The agents that dial the target, by the name that they have in agents.
+	// Absent: the gateway dials it itself.
+	Agent string `yaml:"agent" jsonschema:"example=vpc-a"`
 	// The target's own database name. Absent: the connection's name.
 	Database string `yaml:"database"`
 	// How the target's identity is checked: a mode alone, or a mapping.
@@ -287,6 +293,7 @@ func (c *Config) Targets() []*custos.Connection {
 			Name:     n.Name,
 			Protocol: n.Protocol,
 			Address:  n.Address,
+			Agent:    n.Agent,
 			Database: n.Database,
 			TLS: custos.TargetTLS{Mode: n.TLS.Mode, CAFile: n.TLS.CAFile,
 				CertFile: n.TLS.Certificate, KeyFile: n.TLS.Key},

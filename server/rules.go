@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -67,15 +66,4 @@ func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Op
 
 func (f *inForce) Lend(ctx context.Context, c *custos.Connection) (custos.Credential, error) {
 	return f.Load().vault.Lend(ctx, c)
-}
-
-// dialer reaches targets from the gateway itself.
-type dialer struct{ net.Dialer }
-
-func (d *dialer) Dial(ctx context.Context, c *custos.Connection) (net.Conn, error) {
-	return d.DialContext(ctx, "tcp", c.Address)
-}
-
-func newDialer() *dialer {
-	return &dialer{net.Dialer{Timeout: 15 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/identity"
 	"github.com/custos-gateway/custos/mask"
+	"github.com/custos-gateway/custos/tunnel"
 )
 
 // Protocol is one way in: a listener of its own, or a path of the HTTPS
@@ -100,6 +101,7 @@ type Server struct {
 	verifier *identity.Verifier
 	gate     *gate.Gate
 	desk     *approval.Desk
+	agents   *tunnel.Hub
 	dialer   gate.Dialer
 	space    *space
 	keeper   *keeper
@@ -135,7 +137,7 @@ func Open(o Options) (*Server, error) {
 	for _, w := range c.Warnings {
 		o.Logger.Warn(w.Error())
 	}
-	s := &Server{Options: o, config: c, inForce: new(inForce), dialer: newDialer(), testers: map[string]Tester{}}
+	s := &Server{Options: o, config: c, inForce: new(inForce), testers: map[string]Tester{}}
 	r, err := s.newRules(c)
 	if err != nil {
 		return nil, err
@@ -162,6 +164,10 @@ func (s *Server) start() error {
 	if s.verifier, err = identity.New(identity.Options{Issuers: issuers(c), Now: s.Now, Logger: s.Logger}); err != nil {
 		return err
 	}
+	if s.agents, err = s.newHub(); err != nil {
+		return err
+	}
+	s.dialer = newDialer(s.agents)
 	s.desk = approval.New(approval.Options{Ledger: s.house.ledger, Now: s.Now, Life: time.Duration(c.Approvals.Life),
 		Reviewers: func() []string { return s.inForce.Load().config.Roles.Reviewer }}, s.house.approvals)
 	if s.gate, err = gate.New(gate.Config{
@@ -276,6 +282,10 @@ func (s *Server) paths(ctx context.Context) http.Handler {
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == tunnel.JoinPath {
+			s.agents.ServeHTTP(w, r)
+			return
+		}
 		for _, p := range all {
 			if strings.HasPrefix(r.URL.EscapedPath(), p.prefix) {
 				p.ServeHTTP(w, r)
@@ -318,6 +328,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { s.tendVault(work); return nil })
 	<-work.Done()
 	s.gate.Shutdown()
+	s.closeAgents()
 	err := wait(&group, stopTimeout)
 	stopped := s.house.keep(&custos.Entry{Kind: custos.EntryStopped}, nil)
 	return errors.Join(err, stopped, s.house.Close())
@@ -414,6 +425,9 @@ func (s *Server) adopt(c *config.Config, by, what string, keep func() error) err
 		s.Logger.Error("reload configuration: the issuers of the old one stay in force", "cause", err)
 	}
 	s.inForce.Store(next)
+	if err := s.agents.Reload(); err != nil {
+		s.Logger.Error("reload configuration: agents that were taken out of it", "cause", err)
+	}
 	s.space.look() // the floors may be others now
 	s.Logger.Info("configuration reloaded", "version", next.digest[:12])
 	return nil
@@ -429,6 +443,7 @@ func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
+	s.agents.Attach(web)
 	stop := context.AfterFunc(ctx, func() {
 		late, cancel := context.WithTimeout(context.Background(), stopTimeout/2)
 		defer cancel()

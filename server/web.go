@@ -66,7 +66,7 @@ func (s *Server) api() (http.Handler, error) {
 		PublicKey: s.house.publicKey, TempDir: s.house.temp(), Now: s.Now}
 	return api.New(api.Config{
 		Identifier: s.verifier, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
-		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Metrics: s.metrics.handler(),
+		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
 		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
 		Ask:   s.ask, BreakGlass: s.breakGlass,
 		Roles:     func() config.Roles { return s.inForce.Load().config.Roles },

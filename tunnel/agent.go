@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -119,14 +118,13 @@ func (a *Agent) once(ctx context.Context) error {
 		}
 	}
 	conn, err := a.connect(ctx)
-	if isRefusal(err, codeUnknown) {
-		// The certificate is of no use any more. Whoever removed the agent may
-		// have given it a new token.
-		if err := os.Remove(filepath.Join(a.Dir, identityFile)); err != nil {
-			return fmt.Errorf("forget identity: %w", err)
+	if errors.Is(err, errNotTaken) {
+		// The agent was removed, or the gateway has a new CA. A workload's token
+		// is good again, and so is a new one-time token.
+		if again := a.join(ctx); again != nil {
+			return errors.Join(err, again)
 		}
-		a.id = nil
-		return fmt.Errorf("%w: it joins again if its token is good", err)
+		conn, err = a.connect(ctx)
 	}
 	if err != nil {
 		return err
@@ -196,14 +194,14 @@ func (a *Agent) greet(ctx context.Context, conn *tls.Conn) error {
 		return err
 	}
 	// In TLS 1.3 the gateway's opinion of the certificate arrives only now.
-	if _, err := readAnswer(conn); err != nil {
-		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-			return fmt.Errorf("the gateway does not take this agent's certificate (%w): if that lasts, remove %s and join again", err, filepath.Join(a.Dir, identityFile))
-		}
-		return err
+	_, err = readAnswer(conn)
+	if op, ok := errors.AsType[*net.OpError](err); isRefusal(err, codeUnknown) || ok && op.Op == "remote error" {
+		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
-	return nil
+	return err
 }
+
+var errNotTaken = errors.New("the gateway does not take this agent's certificate")
 
 // work serves a line until it ends, or, when ctx ends, until it is drained.
 func (a *Agent) work(ctx context.Context, conn net.Conn) error {

@@ -239,7 +239,7 @@ func TestRemoval(t *testing.T) {
 	}
 	_, err = r.admitted(stolen)
 	wantError(t, err, "removed")
-	r.log.await(t, "this agent was removed: it joins again if its token is good", 1)
+	r.log.await(t, "the gateway does not take this agent's certificate: this agent was removed", 1)
 	r.log.await(t, "get another with custos agent token NAME", 2)
 	if notes := r.recorded(custos.EntryRemoved); len(notes) != 1 || notes[0].By != "carol" {
 		t.Errorf("on record is %+v", notes)

@@ -7,6 +7,7 @@ func commands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
 		newDemoCommand(g),
 		newServeCommand(g),
+		newAgentCommand(g),
 		newConfigCommand(g, protocolNames()),
 		newLoginCommand(g), newWhoamiCommand(g), newTokenCommand(g),
 		newConnectionCommand(g), newConnectCommand(g), newEnvCommand(g),

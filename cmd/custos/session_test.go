@@ -68,6 +68,9 @@ func answerAsText(_ *custos.Operation, records io.Reader, emit func(*custos.Even
 	return nil
 }
 
+// noAgents is a gateway's without any.
+type noAgents struct{ api.Agents }
+
 // nothingKept keeps nobody's recordings: tests of what does are in server.
 type nothingKept struct{ api.Keeping }
 
@@ -87,7 +90,7 @@ func newDesk(t *testing.T) *desk {
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
-		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
 		BreakGlass: func(*custos.Principal, string) bool { return false },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
