@@ -25,6 +25,7 @@ type pushed struct {
 	*source
 	repository string
 	caller     *custos.Principal
+	op         *custos.Operation
 	refs       []refChange
 	changes    []change // of its commits, by path
 	effects    map[string]bool
@@ -69,6 +70,7 @@ func (j *judgement) judge(ctx context.Context, req *pushRequest, body io.Reader)
 		p.close()
 		return nil, err
 	}
+	p.op = p.operation()
 	return p, nil
 }
 

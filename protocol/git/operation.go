@@ -17,7 +17,8 @@ const (
 	classRefs     = "ls-refs"
 	classFetch    = "fetch"
 	classInfo     = "object-info"
-	classProbe    = "probe" // a push without commands: may I?
+	classProbe    = "probe"    // a push without commands: may I?
+	classConsider = "consider" // what the gateway reads to judge a push
 	classPush     = "push"
 	classBatch    = "lfs-batch"
 	classLocks    = "lfs-locks"
