@@ -41,7 +41,8 @@ type Protocol struct {
 	// protocol's own.
 	Prefix string
 	// HTTP makes what serves Prefix until ctx ends. It gets requests with
-	// their path as the client wrote it.
+	// their path as the client wrote it. If it has a method Wait, that returns
+	// when its sessions are closed.
 	HTTP func(ctx context.Context, f Front) http.Handler
 	// Render shows recorded answers.
 	Render custos.Renderer
@@ -266,12 +267,20 @@ func (s *Server) front(protocol string) Front {
 // paths sends a request to the protocol whose prefix its path has, and every
 // other to the API. The path is looked at as the client wrote it: cleaning it
 // is for whoever judges it.
-func (s *Server) paths(ctx context.Context) http.Handler {
+// What it returns besides waits until the sessions of all of them are closed.
+func (s *Server) paths(ctx context.Context) (h http.Handler, wait func()) {
 	type path struct {
 		prefix string
 		http.Handler
 	}
 	var all []path
+	wait = func() {
+		for _, p := range all {
+			if w, ok := p.Handler.(interface{ Wait() }); ok {
+				w.Wait()
+			}
+		}
+	}
 	for _, p := range s.Protocols {
 		if p.HTTP != nil {
 			handler := p.HTTP(ctx, s.front(p.Name))
@@ -293,7 +302,7 @@ func (s *Server) paths(ctx context.Context) http.Handler {
 			}
 		}
 		s.web.ServeHTTP(w, r)
-	})
+	}), wait
 }
 
 // Addresses returns what is listened on, in the order of the table of
@@ -434,8 +443,9 @@ func (s *Server) adopt(c *config.Config, by, what string, keep func() error) err
 }
 
 func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {
+	handler, wait := s.paths(ctx)
 	web := &http.Server{
-		Handler:           s.paths(ctx),
+		Handler:           handler,
 		TLSConfig:         s.tls,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -455,6 +465,7 @@ func (s *Server) serveHTTPS(ctx context.Context, l net.Listener) error {
 	if err := web.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	wait()
 	return nil
 }
 
