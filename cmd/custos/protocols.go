@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"net/http"
 	"sync"
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/protocol/git"
 	"github.com/custos-gateway/custos/protocol/postgres"
 	"github.com/custos-gateway/custos/server"
 	"github.com/custos-gateway/custos/sql"
@@ -13,6 +16,7 @@ import (
 // protocols is the table of protocols: one line each.
 var protocols = []server.Protocol{
 	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation, Client: postgres.Client},
+	{Name: git.Name, Prefix: git.Prefix, HTTP: newGit, Render: git.Render, Client: git.Client},
 }
 
 func protocolNames() []string {
@@ -48,4 +52,8 @@ func postgresOperation(text string) (*custos.Operation, error) {
 		return nil, err
 	}
 	return &custos.Operation{Class: "Query", Text: text, Verbs: t.Verbs, Objects: t.Objects, Writes: t.Writes, Facts: &t.Facts}, nil
+}
+
+func newGit(ctx context.Context, f server.Front) http.Handler {
+	return git.New(ctx, git.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, Temp: f.Temp, Idle: f.IdleTimeout})
 }

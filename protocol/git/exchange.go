@@ -407,10 +407,6 @@ type Server struct {
 // maxTurns bounds how many pushes are looked through at once.
 const maxTurns = 8
 
-func newServer(dir string, link func(string) string) (*Server, error) {
-	m, err := newMasker()
-	if err != nil {
-		return nil, err
-	}
-	return &Server{masker: m, dir: dir, limits: &standardLimits, turns: make(chan struct{}, maxTurns), link: link}, nil
+func newServer(dir string, link func(string) string) *Server {
+	return &Server{masker: newMasker(), dir: dir, limits: &standardLimits, turns: make(chan struct{}, maxTurns), link: link}
 }

@@ -2,10 +2,7 @@ package git
 
 import (
 	"context"
-	"net"
-	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,52 +12,28 @@ import (
 	"time"
 
 	custos "github.com/custos-gateway/custos"
-	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/gate/gatetest"
 	"github.com/custos-gateway/custos/protocol/git/gittest"
 )
 
-// house is a gateway in front of a real git server, with one session.
+// house is a gateway in front of a real git server.
 type house struct {
 	*bench
-	world   *gatetest.World
-	session *gate.Session
-	url     string // of the connection
+	world *gatetest.World
+	url   string // of the connection
 }
 
 func newHouse(t *testing.T, settings ...string) *house {
 	h := &house{bench: newBench(t, append(settings, "uploadpack.allowFilter=true")...)}
-	base, err := url.Parse(h.server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.world = gatetest.New(t, custos.Connection{Name: "platform", Protocol: Name, Address: base.Host}, custos.Credential{Username: h.server.Username, Password: h.server.Password})
-	h.session, err = h.world.Gate.Open(t.Context(), gate.Knock{Protocol: Name, Connection: "platform", Token: gatetest.Token,
-		Login: func(_ context.Context, conn net.Conn, _ *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
-			conn.Close()
-			return newSide(&gate.Target{HTTP: basic{h.server}}, base, nil), nil
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.session.Close("") })
+	h.world = gatetest.New(t, connectionTo(h.server), custos.Credential{Username: h.server.Username, Password: h.server.Password})
 	spools := t.TempDir()
-	s, err := newServer(spools, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var front *httptest.Server
-	front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := parseEndpoint(r.Method, strings.TrimPrefix(r.URL.EscapedPath(), "/git/platform/"), r.URL.RawQuery)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
-			return
-		}
-		x := &exchange{server: s, session: h.session, base: front.URL + "/git/platform", w: w, r: r, e: e, log: h.world.Logger()}
-		x.serve()
-	}))
+	ctx, stop := context.WithCancel(context.Background())
+	handler := New(ctx, Options{Gate: h.world.Gate, Dialer: h.world, Logger: h.world.Logger(), Temp: spools})
+	front := httptest.NewServer(handler)
 	t.Cleanup(func() {
+		stop()
 		front.Close()
+		handler.Wait()
 		if left, _ := os.ReadDir(spools); len(left) > 0 {
 			t.Errorf("left in the folder of spools: %v", left)
 		}
@@ -68,9 +41,13 @@ func newHouse(t *testing.T, settings ...string) *house {
 			t.Log(h.world.Log())
 		}
 	})
-	h.url = front.URL + "/git/platform"
+	h.url = strings.Replace(front.URL, "http://", "http://any:"+gatetest.Token+"@", 1) + "/git/platform"
 	h.git("remote", "add", "gw", h.url+"/org/app.git")
 	return h
+}
+
+func connectionTo(s *gittest.Server) custos.Connection {
+	return custos.Connection{Name: "platform", Protocol: Name, Address: strings.TrimPrefix(s.URL, "http://"), TLS: custos.TargetTLS{Mode: "disable"}}
 }
 
 // try runs git and returns what it says.

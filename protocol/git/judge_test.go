@@ -107,10 +107,7 @@ func (b *bench) judgeAs(wire []byte, caller *custos.Principal) (*custos.Operatio
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMasker()
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	m := newMasker()
 	dir := b.t.TempDir()
 	up := &upstream{rt: basic{b.server}, url: b.server.URL + "/org/app.git", dir: dir, agent: "custos"}
 	j := &judgement{upstream: up, repository: "org/app", caller: caller, masker: m, limits: &standardLimits, dir: dir}
