@@ -23,6 +23,7 @@ import (
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
 	"github.com/custos-gateway/custos/internal/vaulttest"
+	"github.com/custos-gateway/custos/protocol/git/gittest"
 )
 
 func TestMain(m *testing.M) {
@@ -33,14 +34,14 @@ func TestMain(m *testing.M) {
 // PostgreSQL, psql, and people. The scripts are the manual; what their verbs
 // do stands at each below.
 func TestScripts(t *testing.T) {
-	w := &world{target: testtarget.StartPostgres(t, testtarget.Options{})}
+	w := &world{target: testtarget.StartPostgres(t, testtarget.Options{}), git: upstreams(t)}
 	w.provider, w.elsewhere = provider(t), provider(t)
 	if err := errors.Join(w.run("postgres", "CREATE DATABASE shop"), w.run("shop", shop)); err != nil {
 		t.Fatal(err)
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
-		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented, "vault": w.vault, "agent": w.agent,
+		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented, "vault": w.vault, "agent": w.agent, "upstream": w.upstream,
 	}
 	for _, who := range []string{"ana", "bob", "carol", "dave", "mallory"} {
 		commands[who] = func(ts *testscript.TestScript, neg bool, args []string) { w.as(ts, neg, who, args) }
@@ -77,6 +78,7 @@ INSERT INTO orders SELECT n, 1 + n % 4, 100 * n FROM generate_series(1, 20) n;
 type world struct {
 	target              *testtarget.Postgres
 	provider, elsewhere *oidctest.Provider
+	git                 func() *gittest.Server
 }
 
 // run runs statements at the target itself, as its superuser.
