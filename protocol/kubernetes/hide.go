@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/custos-gateway/custos/mask"
 )
 
 // lastApplied is the annotation in which kubectl apply keeps what it was given:
@@ -36,6 +38,10 @@ type hider struct {
 	// values: what stands under "value" in a list is hidden too: the values of
 	// a JSON patch.
 	values bool
+	// find looks through every string besides; nil: nothing does.
+	find *mask.Masker
+	// fields hide what stands under a name of a rule's.
+	fields []field
 	hidden int64
 
 	stack  []frame
@@ -58,6 +64,7 @@ type frame struct {
 	list   bool
 	name   string   // the name whose value is read
 	hiding encoding // all within is hidden; 0: it is not
+	under  *field   // all within is hidden as a rule's field is
 	colon  bool     // an object's name was read, its value is next
 }
 
@@ -72,7 +79,7 @@ func hideSecrets(b []byte, hide hideValue) ([]byte, int64, error) {
 	h := &hider{hide: hide, keys: secretKeys, values: true}
 	out, err := h.Append(make([]byte, 0, len(b)), b)
 	if err == nil {
-		err = h.End()
+		out, err = h.End(out)
 	}
 	return out, h.hidden, err
 }
@@ -134,14 +141,14 @@ func (h *hider) step(dst []byte, c byte) ([]byte, error) {
 	case '"':
 		h.inStr, h.str = true, h.str[:0]
 		h.key = top != nil && !top.list && !top.colon
-		h.held = h.key || top != nil && (top.encoding(h) != 0 || top.name == lastApplied)
+		h.held = h.key || h.find != nil || top != nil && (top.encoding(h) != 0 || top.name == lastApplied || top.field(h) != nil)
 		if h.held {
 			return dst, nil // the quote is written with the string
 		}
 	case '{', '[':
 		f := frame{list: c == '['}
 		if top != nil {
-			f.hiding = top.encoding(h)
+			f.hiding, f.under = top.encoding(h), top.field(h)
 			if f.list {
 				f.name = top.name
 			}
@@ -218,13 +225,65 @@ func (h *hider) close(dst []byte) ([]byte, error) {
 		top.name = name
 		return quoteRaw(dst, h.str), nil
 	}
+	if top == nil {
+		return h.search(dst)
+	}
 	if e := top.encoding(h); e != 0 && (top.hiding != 0 || top.list || e == plainText) {
 		return h.value(dst, e)
 	}
-	if top.name == lastApplied {
+	if f := top.field(h); f != nil {
+		return h.whole(dst, f)
+	}
+	if top != nil && top.name == lastApplied {
 		return h.annotation(dst)
 	}
-	return quoteRaw(dst, h.str), nil
+	return h.search(dst)
+}
+
+// whole writes what stands for a string under a rule's name.
+func (h *hider) whole(dst []byte, f *field) ([]byte, error) {
+	s, err := unquote(h.str)
+	if err != nil {
+		return dst, err
+	}
+	h.hidden++
+	if f.way == mask.Null {
+		return append(dst, "null"...), nil
+	}
+	return quote(dst, mask.Value(nil, []byte(s), f.way, "", f.key)), nil
+}
+
+// search looks through a string for what rules detect.
+func (h *hider) search(dst []byte) ([]byte, error) {
+	if h.find == nil {
+		return quoteRaw(dst, h.str), nil
+	}
+	s, err := unquote(h.str)
+	if err != nil {
+		return dst, err
+	}
+	out, n := h.find.Append(nil, []byte(s))
+	if n == 0 {
+		return quoteRaw(dst, h.str), nil
+	}
+	h.hidden += int64(n)
+	return quote(dst, out), nil
+}
+
+// field is what hides under f; nil: nothing of a rule's.
+func (f *frame) field(h *hider) *field {
+	if f == nil {
+		return nil
+	}
+	if f.under != nil {
+		return f.under
+	}
+	for i := range h.fields {
+		if h.fields[i].matches(f.name) {
+			return &h.fields[i]
+		}
+	}
+	return nil
 }
 
 // value writes what stands for a hidden string.
@@ -252,27 +311,37 @@ func (h *hider) annotation(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	out, n := hideAnnotation([]byte(s), h.hide)
+	if h.keys == nil {
+		return h.search(dst)
+	}
+	out, n := hideAnnotation([]byte(s), h.hide, h.find)
 	h.hidden += n
 	return quote(dst, out), nil
 }
 
 // hideAnnotation hides what an object repeats; what is no JSON is hidden whole.
-func hideAnnotation(s []byte, hide hideValue) ([]byte, int64) {
-	out, n, err := hideSecrets(s, hide)
+func hideAnnotation(s []byte, hide hideValue, find *mask.Masker) ([]byte, int64) {
+	h := &hider{hide: hide, keys: secretKeys, find: find}
+	out, err := h.Append(make([]byte, 0, len(s)), s)
+	if err == nil {
+		out, err = h.End(out)
+	}
 	if err != nil || !json.Valid(s) {
 		return []byte(`{}`), 1
 	}
-	return out, n
+	return out, h.hidden
 }
 
 // End says whether the JSON ended where the answer did.
-func (h *hider) End() error {
+func (h *hider) End(dst []byte) ([]byte, error) {
 	if h.inStr || len(h.stack) > 0 {
-		return errNotJSON
+		return dst, errNotJSON
 	}
-	return nil
+	return dst, nil
 }
+
+// Hidden is how many values were.
+func (h *hider) Hidden() int64 { return h.hidden }
 
 func unquote(raw []byte) (string, error) {
 	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {

@@ -77,7 +77,7 @@ func TestHideJSON(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := h.End(); err != nil || !bytes.Equal(out, whole) {
+				if _, err := h.End(nil); err != nil || !bytes.Equal(out, whole) {
 					t.Fatalf("in pieces of %d: %v\n%s\n%s", size, err, out, whole)
 				}
 			}
@@ -132,7 +132,7 @@ func TestHideProtobuf(t *testing.T) {
 		"metadatas": &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}, Items: []metav1.PartialObjectMetadata{*meta}},
 	} {
 		b := encode(t, o)
-		out, n, err := hideProtobuf(b, redactSecret)
+		out, n, err := (&wire{hide: redactSecret}).object(b, true)
 		if err != nil || n == 0 {
 			t.Fatalf("%s: %d hidden, %v", name, n, err)
 		}
@@ -148,12 +148,12 @@ func TestHideProtobuf(t *testing.T) {
 		}
 		// What was cut off is an error, and shows nothing.
 		for i := range b {
-			if out, _, err := hideProtobuf(b[:i], redactSecret); err == nil {
+			if out, _, err := (&wire{hide: redactSecret}).object(b[:i], true); err == nil {
 				hidden(t, out)
 			}
 		}
 	}
-	if _, _, err := hideProtobuf(encode(t, &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}), redactSecret); err == nil {
+	if _, _, err := (&wire{hide: redactSecret}).object(encode(t, &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}), true); err == nil {
 		t.Error("an answer of another kind is let through")
 	}
 }
@@ -164,7 +164,7 @@ func TestHideWatch(t *testing.T) {
 	stream := append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 	stream = append(stream, stream...)
 	for _, size := range []int{1, 5, len(stream)} {
-		f := &frames{hide: redactSecret}
+		f := &frames{wire: &wire{hide: redactSecret}, secrets: true}
 		var out []byte
 		var err error
 		for piece := range slices.Chunk(stream, size) {
@@ -172,7 +172,7 @@ func TestHideWatch(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := f.End(); err != nil || f.hidden != 10 {
+		if _, err := f.End(nil); err != nil || f.hidden != 10 {
 			t.Fatalf("%d hidden, %v", f.hidden, err)
 		}
 		hidden(t, out)
@@ -197,7 +197,7 @@ func FuzzHide(f *testing.F) {
 			}
 		}
 		if pieces == nil {
-			pieces = h.End()
+			_, pieces = h.End(nil)
 		}
 		if (err == nil) != (pieces == nil) || err == nil && !bytes.Equal(out, whole) {
 			t.Errorf("in pieces %v %q, whole %v %q", pieces, out, err, whole)
@@ -205,7 +205,7 @@ func FuzzHide(f *testing.F) {
 		if err == nil && json.Valid(b) && !json.Valid(whole) {
 			t.Errorf("%q is no JSON any more: %q", b, whole)
 		}
-		hideProtobuf(append(bytes.Clone(magic), b...), redactSecret)
-		hideFrame(b, redactSecret)
+		(&wire{hide: redactSecret}).object(append(bytes.Clone(magic), b...), true)
+		(&wire{hide: redactSecret}).event(b, true)
 	})
 }

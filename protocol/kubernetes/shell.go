@@ -20,11 +20,15 @@ func commandEffects(argv []string) []string {
 	return c.effects
 }
 
-// lineEffects is commandEffects for a line as it is typed into a shell.
-func lineEffects(line string) []string {
+// lineEffects is commandEffects for lines as they are typed into a shell;
+// incomplete: it waits for more before it runs them.
+func lineEffects(text string) (effects []string, incomplete bool) {
+	if _, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), ""); err != nil && syntax.IsIncomplete(err) {
+		return nil, true
+	}
 	c := commands{}
-	c.script(line, 0)
-	return c.effects
+	c.script(text, 0)
+	return c.effects, false
 }
 
 type commands struct{ effects []string }

@@ -7,16 +7,18 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/custos-gateway/custos/mask"
 )
 
 // magic begins every object in Protocol Buffers (k8s.io/apimachinery,
 // pkg/runtime/serializer/protobuf): an envelope, runtime.Unknown, follows.
 var magic = []byte("k8s\x00")
 
-// hideProtobuf hides the values of Secrets in one object. The numbers are of
-// the generated.proto files of k8s.io/api and k8s.io/apimachinery, and never
-// change. A kind that is not known to be harmless is an error.
-func hideProtobuf(b []byte, hide hideValue) ([]byte, int64, error) {
+// object hides what one object holds: the values of Secrets where there may be
+// any, and what rules detect. The numbers are of the generated.proto files of
+// k8s.io/api and k8s.io/apimachinery, and never change.
+func (w *wire) object(b []byte, secrets bool) ([]byte, int64, error) {
 	inner, ok := bytes.CutPrefix(b, magic)
 	if !ok {
 		return nil, 0, errors.New("hide secrets: the answer is no object in Protocol Buffers")
@@ -25,25 +27,33 @@ func hideProtobuf(b []byte, hide hideValue) ([]byte, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	w := &wire{hide: hide}
-	var object func([]byte) ([]byte, error)
-	switch kind {
-	case "Status":
-		return b, 0, nil
-	case "Secret":
+	object := func(b []byte) ([]byte, error) { return b, nil }
+	switch {
+	case !secrets, kind == "Status":
+	case kind == "Secret":
 		object = w.secret
-	case "SecretList":
+	case kind == "SecretList":
 		object = func(b []byte) ([]byte, error) { return w.rewrite(b, fields{2: w.secret}) }
-	case "PartialObjectMetadata":
+	case kind == "PartialObjectMetadata":
 		object = w.onlyMetadata
-	case "PartialObjectMetadataList":
+	case kind == "PartialObjectMetadataList":
 		object = func(b []byte) ([]byte, error) { return w.rewrite(b, fields{2: w.onlyMetadata}) }
-	case "TokenRequest":
+	case kind == "TokenRequest":
 		object = func(b []byte) ([]byte, error) {
 			return w.rewrite(b, fields{3: func(b []byte) ([]byte, error) { return w.rewrite(b, fields{1: w.value}) }})
 		}
 	default:
 		return nil, 0, fmt.Errorf("hide secrets: an answer of kind %q is not known", kind)
+	}
+	if w.find != nil {
+		hidden := object
+		object = func(b []byte) ([]byte, error) {
+			b, err := hidden(b)
+			if err != nil {
+				return nil, err
+			}
+			return w.search(b, 0), nil
+		}
 	}
 	out, err := w.rewrite(inner, fields{2: object})
 	return append(bytes.Clone(magic), out...), w.hidden, err
@@ -61,8 +71,52 @@ func kindOf(envelope []byte) (string, error) {
 
 // wire rewrites messages.
 type wire struct {
-	hide   hideValue
+	hide hideValue
+	// find looks through every text besides; nil: nothing does.
+	find   *mask.Masker
 	hidden int64
+}
+
+// search hides what rules detect, in a message of which nothing more is known:
+// what can be read as a message is taken for one, and else for a text.
+func (w *wire) search(b []byte, depth int) []byte {
+	if depth < maxDepth {
+		if out, ok := w.message(b, depth); ok {
+			return out
+		}
+	}
+	out, n := w.find.Append(nil, b)
+	if n == 0 {
+		return b
+	}
+	w.hidden += int64(n)
+	return out
+}
+
+func (w *wire) message(b []byte, depth int) ([]byte, bool) {
+	for rest := b; len(rest) > 0; {
+		number, kind, n := protowire.ConsumeField(rest)
+		if n < 0 || number > 1<<12 || kind == protowire.StartGroupType {
+			return nil, false
+		}
+		rest = rest[n:]
+	}
+	if len(b) == 0 {
+		return nil, false
+	}
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		_, kind, tag := protowire.ConsumeTag(b)
+		_, _, n := protowire.ConsumeField(b)
+		if kind == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(b[tag:])
+			out = protowire.AppendBytes(append(out, b[:tag]...), w.search(v, depth+1))
+		} else {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out, true
 }
 
 // fields are what is done to those of a message that have a length.
@@ -125,26 +179,22 @@ func (w *wire) metadata(b []byte) ([]byte, error) {
 			return b, nil
 		}
 		return w.rewrite(b, fields{2: func(b []byte) ([]byte, error) {
-			out, n := hideAnnotation(b, w.hide)
+			out, n := hideAnnotation(b, w.hide, nil)
 			w.hidden += n
 			return out, nil
 		}})
 	}})
 }
 
-// hideFrame hides the values of Secrets in one event of a watch: WatchEvent,
-// whose object, 2, is a RawExtension with its bytes at 1.
-func hideFrame(b []byte, hide hideValue) ([]byte, int64, error) {
-	w := &wire{hide: hide}
-	var hidden int64
-	out, err := w.rewrite(b, fields{2: func(b []byte) ([]byte, error) {
+// event hides in one event of a watch: WatchEvent, whose object, 2, is a
+// RawExtension with its bytes at 1.
+func (w *wire) event(b []byte, secrets bool) ([]byte, error) {
+	return w.rewrite(b, fields{2: func(b []byte) ([]byte, error) {
 		return w.rewrite(b, fields{1: func(b []byte) ([]byte, error) {
-			out, n, err := hideProtobuf(b, hide)
-			hidden += n
+			out, _, err := w.object(b, secrets)
 			return out, err
 		}})
 	}})
-	return out, hidden, err
 }
 
 // maxWatchFrame bounds, in bytes, one event of a watch; etcd itself holds no
@@ -154,9 +204,9 @@ const maxWatchFrame = 16 << 20
 // frames cuts the events out of a watch in Protocol Buffers, each after its
 // length in four bytes, the highest first.
 type frames struct {
-	hide   hideValue
-	buf    []byte
-	hidden int64
+	*wire
+	secrets bool
+	buf     []byte
 }
 
 // Append hides what b, the next piece, completes, and appends it to dst.
@@ -170,11 +220,10 @@ func (f *frames) Append(dst, b []byte) ([]byte, error) {
 		if len(f.buf) < 4+int(n) {
 			break
 		}
-		out, hidden, err := hideFrame(f.buf[4:4+n], f.hide)
+		out, err := f.event(f.buf[4:4+n], f.secrets)
 		if err != nil {
 			return dst, err
 		}
-		f.hidden += hidden
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(out)))
 		dst = append(dst, out...)
 		f.buf = append(f.buf[:0], f.buf[4+n:]...)
@@ -183,9 +232,12 @@ func (f *frames) Append(dst, b []byte) ([]byte, error) {
 }
 
 // End says whether the last event was whole.
-func (f *frames) End() error {
+func (f *frames) End(dst []byte) ([]byte, error) {
 	if len(f.buf) > 0 {
-		return errWire
+		return dst, errWire
 	}
-	return nil
+	return dst, nil
 }
+
+// Hidden is how many values were.
+func (f *frames) Hidden() int64 { return f.hidden }
