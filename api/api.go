@@ -41,9 +41,12 @@ type Sessions interface {
 // the export on record, by whom, before it writes a byte.
 type Evidence func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error
 
-// Config is what the API is made of. Every field but Ready is required.
+// Config is what the API is made of. Every field is required but Ready,
+// Browsers and WitnessKeys.
 type Config struct {
 	Identifier gate.Identifier
+	// Browsers knows who signed in with one; nil: nobody does.
+	Browsers   Browsers
 	Ledger     *ledger.Log
 	Recordings *recording.Store
 	Index      *store.Index
@@ -55,6 +58,11 @@ type Config struct {
 	Connections Connections
 	Keeping     Keeping
 	Agents      Agents
+	Policies    Policies
+	// PublicKey is the ledger's, and WitnessKeys those of its witnesses, as C2SP
+	// signed-note writes them. There may be no witnesses.
+	PublicKey   string
+	WitnessKeys []string
 	// Metrics answers who may see everything.
 	Metrics http.Handler
 	// Enter decides whether a caller may open a session on a connection.
@@ -85,7 +93,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "policies": c.Policies == nil, "public key": c.PublicKey == "", "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -128,8 +136,13 @@ func New(c Config) (http.Handler, error) {
 		"GET /api/v1/agents":                                  s.administrator(s.listAgents),
 		"POST /api/v1/agents/{name}/token":                    s.administrator(s.agentToken),
 		"DELETE /api/v1/agents/{name}":                        s.administrator(s.removeAgent),
+		"GET /api/v1/events":                                  limited(maxEvents, s.events),
 		"GET /api/v1/search":                                  s.search,
 		"GET /api/v1/evidence":                                limited(maxExports, s.evidence),
+		"GET /api/v1/activity":                                s.activity,
+		"GET /api/v1/policies":                                s.staff(s.listPolicies),
+		"POST /api/v1/policies/explain":                       s.staff(s.explain),
+		"GET /api/v1/ledger":                                  s.ledgerState,
 		"GET /api/v1/ledger/checkpoint":                       s.checkpoint,
 		"GET /api/v1/ledger/prove":                            s.prove,
 		"GET /api/v1/ledger/entries":                          s.entries,
@@ -169,6 +182,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 // comes, an export takes room on the gateway's disk.
 const (
 	maxTails   = 100
+	maxEvents  = 1000 // streams of a few bytes
 	maxWaits   = 1000 // questions that wait for an answer
 	maxAsking  = 20   // each logs in to a target
 	maxExports = 2

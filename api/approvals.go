@@ -51,8 +51,14 @@ type Approval struct {
 	ExpiresAt   time.Time        `json:"expires_at"`
 	Until       *time.Time       `json:"until,omitempty"`
 	Answers     []ApprovalAnswer `json:"answers,omitempty"`
-	// Answerable reports that whoever asks may answer it now.
+	// Masks are the rules that hide a part of the answer, and DryRun those that
+	// would have decided otherwise.
+	Masks  []string `json:"masks,omitempty"`
+	DryRun []string `json:"dry_run,omitempty"`
+	// Answerable reports that whoever asks may answer it now, and Own that it is
+	// theirs: asked by them, or for them.
 	Answerable bool `json:"answerable"`
+	Own        bool `json:"own,omitempty"`
 }
 
 // ApprovalAnswer is what a reviewer said.
@@ -79,7 +85,7 @@ func (s *server) approvalFor(ctx context.Context, p *custos.Principal, a *custos
 	if !reviews && !a.Concerns(p) && !s.seesAll(p) {
 		return nil, false
 	}
-	v := &Approval{ID: a.ID, State: string(a.State), Caller: named(&a.Caller), Kind: string(a.Caller.Kind), Connection: a.Connection, Rule: a.Rule, Reason: a.Reason, Policy: a.Policy, Purpose: a.Purpose, Verbs: a.Verbs, Objects: a.Objects,
+	v := &Approval{ID: a.ID, Own: a.Concerns(p), State: string(a.State), Caller: named(&a.Caller), Kind: string(a.Caller.Kind), Connection: a.Connection, Rule: a.Rule, Reason: a.Reason, Policy: a.Policy, Purpose: a.Purpose, Verbs: a.Verbs, Objects: a.Objects,
 		Session: string(a.Session), Entry: a.Operation, Groups: a.Groups, Count: a.Count, RequestedAt: a.Requested, ExpiresAt: a.Expires,
 		Answerable: reviews && !a.Concerns(p) && a.State == custos.ApprovalPending &&
 			!slices.ContainsFunc(a.Answers, func(x custos.ApprovalAnswer) bool { return x.By.Same(p) })}
@@ -93,7 +99,7 @@ func (s *server) approvalFor(ctx context.Context, p *custos.Principal, a *custos
 		}
 		v.Effects, v.BreakGlass = a.Effects, a.BreakGlass
 	} else if o, err := s.Index.Operation(ctx, a.Session, a.Operation); err == nil {
-		v.Text, v.Params, v.Verbs, v.Objects = o.Text, o.Params, o.Verbs, o.Objects
+		v.Text, v.Params, v.Verbs, v.Objects, v.Masks, v.DryRun = o.Text, o.Params, o.Verbs, o.Objects, o.Masks, o.DryRun
 	}
 	if !a.Concerns(p) {
 		v.Estimate = a.Estimate

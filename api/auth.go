@@ -18,10 +18,27 @@ func caller(ctx context.Context) *custos.Principal {
 	return ctx.Value(callerKey{}).(*custos.Principal)
 }
 
+// Browsers knows people who signed in with a browser.
+type Browsers interface {
+	// Caller is who makes a request, by its cookie. It holds the request to what
+	// cookies need: that a page of this origin makes it.
+	Caller(r *http.Request) (*custos.Principal, error)
+}
+
 // authenticated lets requests through that carry a valid bearer token (RFC
-// 6750, section 2.1): in the header only, never in the URL.
+// 6750, section 2.1), in the header only, never in the URL; and those of
+// browsers that signed in.
 func (s *server) authenticated(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" && r.Header.Get("Cookie") != "" && s.Browsers != nil {
+			p, err := s.Browsers.Caller(r)
+			if err != nil {
+				unauthorized(w, `Bearer realm="custos"`, err.Error())
+				return
+			}
+			next(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, p)))
+			return
+		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") || token == "" {
 			unauthorized(w, `Bearer realm="custos"`, "the request carries no bearer token; get one with: custos login")

@@ -188,7 +188,7 @@ func (s *Server) start() error {
 	if s.tls, err = serverTLS(c, s.Now); err != nil {
 		return err
 	}
-	if s.web, err = s.api(); err != nil {
+	if s.web, err = s.site(); err != nil {
 		return err
 	}
 	if err := s.recordConfig(); err != nil {
@@ -265,7 +265,7 @@ func (s *Server) front(protocol string) Front {
 }
 
 // paths sends a request to the protocol whose prefix its path has, and every
-// other to the API. The path is looked at as the client wrote it: cleaning it
+// other to the console and the API. The path is looked at as the client wrote it: cleaning it
 // is for whoever judges it.
 // What it returns besides waits until the sessions of all of them are closed.
 func (s *Server) paths(ctx context.Context) (h http.Handler, wait func()) {

@@ -14,7 +14,10 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
 	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/console"
 	"github.com/custos-gateway/custos/export"
+	"github.com/custos-gateway/custos/identity/login"
+	"github.com/custos-gateway/custos/identity/signin"
 	"github.com/custos-gateway/custos/internal/tlsca"
 	"github.com/custos-gateway/custos/store"
 )
@@ -56,16 +59,58 @@ func hosts(c *config.Config) []string {
 	return names
 }
 
-// api is what is served over HTTPS.
-func (s *Server) api() (http.Handler, error) {
+// site is what is served over HTTPS: the console, the door to it, and the API.
+func (s *Server) site() (http.Handler, error) {
+	door := signin.New(signin.Options{Provider: s.provider, Verify: s.verifier.Verify, Now: s.Now, Logger: s.Logger})
+	answers, err := s.api(door)
+	if err != nil {
+		return nil, err
+	}
+	pages, err := console.New()
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics", "/.well-known/"} {
+		mux.Handle(path, answers)
+	}
+	door.Register(mux)
+	mux.Handle("/", pages)
+	return mux, nil
+}
+
+// provider is whom people sign in at with a browser: the same as with custos
+// login.
+func (s *Server) provider() (signin.Provider, error) {
+	for _, i := range s.inForce.Load().config.Issuers {
+		if i.ClientID == "" {
+			continue
+		}
+		client, err := login.HTTPClient(i.CAFile)
+		if err != nil {
+			return signin.Provider{}, err
+		}
+		d := s.login()
+		return signin.Provider{Discovery: login.Discovery(d), HTTP: client}, nil
+	}
+	return signin.Provider{}, errors.New("sign in: no issuer of the configuration has a client_id; docs/console.md says how to set one up")
+}
+
+// api is what is served under /api.
+func (s *Server) api(browsers api.Browsers) (http.Handler, error) {
 	render := map[string]custos.Renderer{}
 	for _, p := range s.Protocols {
 		render[p.Name] = p.Render
 	}
 	bundles := &export.Evidence{Ledger: s.house.ledger, Recordings: s.house.recordings, Tiles: os.DirFS(filepath.Join(s.house.dir, "ledger")),
 		PublicKey: s.house.publicKey, TempDir: s.house.temp(), Now: s.Now}
+	var witnesses []string
+	for _, w := range s.config.Ledger.Witnesses {
+		witnesses = append(witnesses, w.Key)
+	}
 	return api.New(api.Config{
-		Identifier: s.verifier, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
+		Policies: policies{s}, PublicKey: s.house.publicKey, WitnessKeys: witnesses,
+		Identifier: s.verifier, Browsers: browsers, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
 		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
 		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
 		Ask:   s.ask, BreakGlass: s.breakGlass,

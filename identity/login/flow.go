@@ -2,11 +2,8 @@ package login
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,9 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
 )
 
 // browserTimeout is how long a person has to log in.
@@ -36,12 +30,12 @@ func (c *Client) Browser(ctx context.Context) (*Login, error) {
 		return nil, fmt.Errorf("log in: listen for the browser: %w; use --device", err)
 	}
 	e.config.RedirectURL = "http://" + listener.Addr().String() + "/callback"
-	back := &callback{endpoints: e, ctx: ctx, state: rand.Text(), nonce: rand.Text(), verifier: oauth2.GenerateVerifier(), done: make(chan outcome, 1)}
+	back := &callback{endpoints: e, ctx: ctx, attempt: newAttempt(), done: make(chan outcome, 1)}
 	server := &http.Server{Handler: back, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	go server.Serve(listener) // returns when the server is shut down below
 	defer server.Close()
 
-	page := e.config.AuthCodeURL(back.state, oidc.Nonce(back.nonce), oauth2.S256ChallengeOption(back.verifier), e.audienceOption())
+	page := e.page(&back.attempt)
 	fmt.Fprintf(c.Out, "Log in with your browser. If it doesn't open, go to:\n\n  %s\n\n", page)
 	open := c.Open
 	if open == nil {
@@ -71,9 +65,9 @@ type outcome struct {
 // of this login is turned away and changes nothing.
 type callback struct {
 	*endpoints
-	ctx                    context.Context // of the login: the browser may hang up
-	state, nonce, verifier string
-	done                   chan outcome // of one
+	ctx     context.Context // of the login: the browser may hang up
+	attempt Attempt
+	done    chan outcome // of one
 }
 
 // ServeHTTP answers GET /callback.
@@ -83,21 +77,12 @@ func (b *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(b.state)) != 1 {
+	if !b.attempt.is(query) {
 		http.Error(w, "This is not the login that custos waits for. Close this page and run custos login again.", http.StatusBadRequest)
 		return
 	}
 	var o outcome
-	switch code, refused, iss := query.Get("code"), query.Get("error"), query.Get("iss"); {
-	case iss != "" && iss != b.client.Issuer:
-		o.err = errors.New("log in: the answer is of another issuer (RFC 9207); run custos login again")
-	case refused != "":
-		o.err = fmt.Errorf("log in: the issuer says %s: %s", printable(refused), printable(query.Get("error_description")))
-	case code == "":
-		o.err = errors.New("log in: the issuer sent the browser back without a code")
-	default:
-		o.login, o.err = b.exchange(code)
-	}
+	o.login, o.err = b.finish(b.ctx, &b.attempt, query)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if o.err != nil {
 		w.WriteHeader(http.StatusBadRequest)
@@ -109,23 +94,6 @@ func (b *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case b.done <- o:
 	default: // an earlier request was first
 	}
-}
-
-// exchange turns the code into tokens, and holds the ID token to this login.
-func (b *callback) exchange(code string) (*Login, error) {
-	t, err := b.config.Exchange(b.ctx, code, oauth2.VerifierOption(b.verifier))
-	if err != nil {
-		return nil, fmt.Errorf("log in: exchange the code: %w", describe(err))
-	}
-	raw, _ := t.Extra("id_token").(string)
-	idToken, err := b.provider.VerifierContext(b.ctx, &oidc.Config{ClientID: b.client.ClientID}).Verify(b.ctx, raw)
-	if err != nil {
-		return nil, errors.New("log in: the issuer's ID token does not verify; is its clock right, and openid among the scopes?")
-	}
-	if subtle.ConstantTimeCompare([]byte(idToken.Nonce), []byte(b.nonce)) != 1 {
-		return nil, errors.New("log in: the issuer's ID token is of another login; run custos login again")
-	}
-	return b.login(t)
 }
 
 // Device logs in by the device flow: the person enters a code in a browser on

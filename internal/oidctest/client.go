@@ -38,7 +38,7 @@ func (c *client) RedirectURIs() []string {
 	if !c.public {
 		return nil
 	}
-	return []string{"http://127.0.0.1/callback", "http://[::1]/callback"}
+	return []string{"http://127.0.0.1/callback", "http://[::1]/callback", "https://127.0.0.1/signin/callback"}
 }
 
 func (c *client) ApplicationType() op.ApplicationType {
