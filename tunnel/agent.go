@@ -53,6 +53,7 @@ type Agent struct {
 	client  *http.Client
 	slots   chan struct{}
 	id      *identity // nil: it has not joined
+	pace    pace
 }
 
 // NewAgent returns an agent that is ready to run.
@@ -65,7 +66,7 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start agent: %w", err)
 	}
-	a := &Agent{AgentOptions: o, address: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")), slots: make(chan struct{}, o.Sessions)}
+	a := &Agent{AgentOptions: o, address: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")), slots: make(chan struct{}, o.Sessions), pace: usual}
 	a.client = &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS13},
 			TLSHandshakeTimeout: wordTimeout, DisableKeepAlives: true},
@@ -205,7 +206,7 @@ var errNotTaken = errors.New("the gateway does not take this agent's certificate
 
 // work serves a line until it ends, or, when ctx ends, until it is drained.
 func (a *Agent) work(ctx context.Context, conn net.Conn) error {
-	mux, err := yamux.Client(&joined{Conn: conn}, muxConfig(a.Logger, false))
+	mux, err := yamux.Client(&joined{Conn: conn}, muxConfig(a.Logger, a.pace, false))
 	if err != nil {
 		conn.Close()
 		return err

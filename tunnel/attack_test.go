@@ -13,7 +13,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -269,7 +268,7 @@ func TestAttackAnotherName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "vpc-a"}, URIs: []*url.URL{nameOf("vpc-a", "x")}}, key)
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "vpc-a"}, URIs: nameOf("vpc-a", "x")}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +318,7 @@ func forged(t *testing.T, name string, by *identity) *identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), URIs: []*url.URL{nameOf(name, "x")}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), URIs: nameOf(name, "x"), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	signer, parent := key, template
 	if by != nil {

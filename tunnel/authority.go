@@ -11,12 +11,10 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -365,7 +363,7 @@ func (a *Authority) sign(m Member, key *ecdsa.PublicKey) ([]byte, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: m.Name}, URIs: []*url.URL{nameOf(m.Name, m.ID)},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: m.Name}, URIs: nameOf(m.Name, m.ID),
 		NotBefore: a.Now().Add(-clockSkew), NotAfter: m.Expires, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
@@ -374,19 +372,6 @@ func (a *Authority) sign(m Member, key *ecdsa.PublicKey) ([]byte, error) {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
 	return der, nil
-}
-
-// nameOf is an agent's name in its certificate.
-func nameOf(name, id string) *url.URL {
-	return &url.URL{Scheme: "custos-agent", Host: name, Path: "/" + id}
-}
-
-// named reads who a certificate is for.
-func named(c *x509.Certificate) (name, id string, err error) {
-	if len(c.URIs) != 1 || c.URIs[0].Scheme != "custos-agent" {
-		return "", "", errors.New("it is not an agent's certificate")
-	}
-	return c.URIs[0].Host, strings.TrimPrefix(c.URIs[0].Path, "/"), nil
 }
 
 // member returns the agent that a certificate is for, if it is still listed
@@ -463,40 +448,4 @@ func (a *Authority) forget() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-}
-
-func encodeCertificate(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("there is no private key in PEM")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	ec, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, errors.New("the private key is not an ECDSA key")
-	}
-	return ec, nil
-}
-
-func parseCertificate(text []byte) (*x509.Certificate, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, errors.New("there is no certificate in PEM")
-	}
-	return x509.ParseCertificate(block.Bytes)
 }

@@ -27,6 +27,7 @@ type Hub struct {
 	now       func() time.Time
 	joining   chan struct{}
 	identify  Identify
+	pace      pace
 
 	mu     sync.Mutex
 	lines  map[string][]*line // by the agents' name
@@ -39,7 +40,7 @@ const maxLines = 64
 
 // NewHub returns a hub without lines.
 func NewHub(a *Authority, identify Identify, logger *slog.Logger) *Hub {
-	return &Hub{authority: a, identify: identify, logger: logger, now: a.Now, joining: make(chan struct{}, maxJoining), lines: map[string][]*line{}}
+	return &Hub{authority: a, identify: identify, logger: logger, now: a.Now, joining: make(chan struct{}, maxJoining), pace: usual, lines: map[string][]*line{}}
 }
 
 // line is one agent that is connected.
@@ -161,7 +162,7 @@ func (h *Hub) admit(conn *tls.Conn, cert *x509.Certificate) (*line, error) {
 		return nil, err
 	}
 	conn.SetDeadline(time.Time{})
-	if l.mux, err = yamux.Server(&joined{Conn: conn}, muxConfig(h.logger.With("agent", l.Name, "id", l.ID), true)); err != nil {
+	if l.mux, err = yamux.Server(&joined{Conn: conn}, muxConfig(h.logger.With("agent", l.Name, "id", l.ID), h.pace, true)); err != nil {
 		return nil, err
 	}
 	if err := h.enter(l); err != nil {

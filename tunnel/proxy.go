@@ -14,7 +14,7 @@ import (
 // dialGateway reaches the gateway: by the proxy that HTTPS_PROXY names, which
 // it asks to CONNECT (RFC 9110, section 9.3.6), or itself.
 func dialGateway(ctx context.Context, gateway, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: pulse, Interval: pulse, Count: 3}}
+	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: usual.pulse, Interval: usual.pulse, Count: 3}}
 	u, err := url.Parse(gateway)
 	if err != nil {
 		return nil, err

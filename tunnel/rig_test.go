@@ -33,6 +33,7 @@ type rig struct {
 	roots *x509.CertPool
 	ca    *tlsca.CA
 	log   *journal
+	pace  pace // zero: the usual
 	tell  atomic.Pointer[func(token, name string) (string, error)]
 
 	mu      sync.Mutex
@@ -133,6 +134,9 @@ func (r *rig) start() {
 		return "", errors.New("nobody joins by a workload's token here")
 	}
 	r.hub = NewHub(a, identify, r.logger())
+	if r.pace != (pace{}) {
+		r.hub.pace = r.pace
+	}
 	listener, err := net.Listen("tcp", r.address)
 	if err != nil {
 		r.t.Fatal(err)
@@ -219,6 +223,9 @@ func (r *rig) begin(o AgentOptions) *guest {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	if r.pace != (pace{}) {
+		a.pace = r.pace
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &guest{Agent: a, stop: cancel, ended: make(chan error, 1)}
 	go func() { g.ended <- a.Run(ctx) }()
@@ -261,8 +268,10 @@ func (r *rig) until(ok func() bool) {
 	}
 }
 
-func (r *rig) dial(name, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (r *rig) dial(name, address string) (net.Conn, error) { return r.dialFor(name, address, patience) }
+
+func (r *rig) dialFor(name, address string, d time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return r.hub.Dial(ctx, name, address)
 }

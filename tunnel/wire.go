@@ -47,11 +47,16 @@ const (
 	// wordTimeout bounds the exchange of lines, in which nobody has to wait for
 	// anything.
 	wordTimeout = 10 * time.Second
-	// A line is asked for a sign of life every pulse, and given up when there
-	// is none, or when a frame cannot be sent, for stalled.
-	pulse   = 10 * time.Second
-	stalled = 30 * time.Second
+	// stalled bounds what waits for the other side's machine.
+	stalled = 20 * time.Second
 )
+
+// pace is how soon a dead line is noticed: the other side is asked for a sign
+// of life every pulse, and the line is given up when there is none, or a frame
+// cannot be sent, for stalled.
+type pace struct{ pulse, stalled time.Duration }
+
+var usual = pace{10 * time.Second, stalled}
 
 // The codes of a refusal.
 const (
@@ -143,13 +148,13 @@ func readBlob(r io.Reader, size string) ([]byte, error) {
 	return b, err
 }
 
-func muxConfig(logger *slog.Logger, gateway bool) *yamux.Config {
+func muxConfig(logger *slog.Logger, p pace, gateway bool) *yamux.Config {
 	c := yamux.DefaultConfig()
 	c.AcceptBacklog = backlog
 	c.MaxStreamWindowSize = Window
-	c.KeepAliveInterval = pulse
-	c.ConnectionWriteTimeout = stalled
-	c.StreamOpenTimeout = stalled
+	c.KeepAliveInterval = p.pulse
+	c.ConnectionWriteTimeout = p.stalled
+	c.StreamOpenTimeout = p.stalled
 	// The gateway resets what an agent does not end when the gateway does; an
 	// agent leaves the gateway time to read what a target said last.
 	if gateway {
