@@ -28,6 +28,9 @@ type Case struct {
 	Statement func(word string) string
 	// Slow is a statement that lasts for minutes.
 	Slow string
+	// Begun returns when the target works on Slow. It may be nil, where that
+	// follows from the record of it.
+	Begun func()
 	// Unknown is what a client may send once it is in that the protocol does
 	// not know or that is malformed: none of it reaches the target.
 	Unknown map[string][]byte
@@ -359,6 +362,9 @@ func (s *suite) interrupted(t *testing.T, end func(Client, custos.SessionID)) {
 	go func() { done <- c.Do(s.Slow) }()
 	opened := s.Ledger.Await(func(e Kept) bool { return e.Kind == custos.EntryOpened })
 	submitted := s.Ledger.Await(func(e Kept) bool { return e.Submit != nil })
+	if s.Begun != nil {
+		s.Begun()
+	}
 	end(c, opened.Session)
 	s.Ledger.AwaitClosed(1)
 	if err := <-done; err == nil {

@@ -95,8 +95,12 @@ func (x *exchange) version() int {
 	return version
 }
 
-// serve answers the request.
+// serve answers the request. It ends with the client, and with the session.
 func (x *exchange) serve() {
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	defer context.AfterFunc(x.session.Context(), cancel)()
+	x.r = x.r.WithContext(ctx)
 	switch x.e.class {
 	case classDiscover:
 		x.discover()
@@ -171,7 +175,7 @@ func (x *exchange) discover() {
 		x.broken(nil, err)
 		return
 	}
-	p := x.submit(gate.Request{Operation: discovery(x.e.name(), x.e.service), HTTP: q, Reads: true}, x.sayPlain)
+	p := x.submit(gate.Request{Operation: discovery(x.e.name(), x.e.service), HTTP: q}, x.sayPlain)
 	if p == nil {
 		return
 	}
@@ -186,7 +190,7 @@ func (x *exchange) discover() {
 
 // body is the request's, decoded, of at most limit bytes.
 func (x *exchange) body(contentType string, limit int64) ([]byte, error) {
-	r, err := x.decoded(contentType)
+	r, err := x.decoded(contentType, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +204,12 @@ func (x *exchange) body(contentType string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-func (x *exchange) decoded(contentType string) (io.Reader, error) {
+// decoded is the request's body, of a type and at most limit bytes, where its
+// head says how long it is.
+func (x *exchange) decoded(contentType string, limit int64) (io.Reader, error) {
+	if x.r.ContentLength > limit {
+		return nil, fmt.Errorf("read request: it is longer than %d bytes: %w", limit, errBound)
+	}
 	got, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
 	if err != nil || got != contentType {
 		return nil, fmt.Errorf("read request: its type is %q, want %s: %w", clip(x.r.Header.Get("Content-Type"), 80), contentType, errRequest)
@@ -252,7 +261,7 @@ func (x *exchange) fetch() {
 		x.broken(nil, err)
 		return
 	}
-	if p := x.submit(gate.Request{Operation: f.operation(x.e.name()), HTTP: q, Reads: true}, say); p != nil {
+	if p := x.submit(gate.Request{Operation: f.operation(x.e.name()), HTTP: q}, say); p != nil {
 		x.forward(p, to.accept, nil)
 	}
 }

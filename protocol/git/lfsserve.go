@@ -59,7 +59,7 @@ func (x *exchange) batch() {
 		x.broken(nil, err)
 		return
 	}
-	p := x.submit(gate.Request{Operation: b.operation(x.e.name()), HTTP: q, Reads: b.Operation == "download", Patience: lfsPatience}, x.sayLFS)
+	p := x.submit(gate.Request{Operation: b.operation(x.e.name()), HTTP: q, Patience: lfsPatience}, x.sayLFS)
 	if p == nil {
 		return
 	}
@@ -98,7 +98,7 @@ func (x *exchange) locks() {
 		x.broken(nil, err)
 		return
 	}
-	if p := x.submit(gate.Request{Operation: o, HTTP: q, Reads: !o.Writes, Patience: lfsPatience}, x.sayLFS); p != nil {
+	if p := x.submit(gate.Request{Operation: o, HTTP: q, Patience: lfsPatience}, x.sayLFS); p != nil {
 		x.forward(p, lfsType, nil)
 	}
 }
@@ -108,7 +108,7 @@ func (x *exchange) object() {
 	to := &wire{method: x.r.Method, accept: "application/octet-stream", lfs: &lfsCall{repository: x.e.repository, oid: x.e.oid, verb: x.e.verb}}
 	switch x.e.verb {
 	case "download":
-		x.passObject(gate.Request{Operation: lfsObject(x.e.name(), x.e.oid, x.e.verb, 0, []string{"read"}), Reads: true}, to)
+		x.passObject(gate.Request{Operation: lfsObject(x.e.name(), x.e.oid, x.e.verb, 0, []string{"read"})}, to)
 	case "verify":
 		raw, err := x.body(lfsType, maxLock)
 		if err != nil {

@@ -27,7 +27,7 @@ const keepAlive = 5 * time.Second
 
 // push judges a push, and sends it if it is let through.
 func (x *exchange) push() {
-	raw, err := x.decoded(pushType)
+	raw, err := x.decoded(pushType, x.server.limits.Pack+maxCommands*200)
 	if err != nil {
 		x.unread(classPush, err, x.sayPlain)
 		return
@@ -94,10 +94,7 @@ func (x *exchange) judge(req *pushRequest, body io.Reader) (*pushed, error) {
 	}
 	j := &judgement{upstream: g.upstream(x.e.repository, x.server.dir), repository: x.e.name(), caller: x.session.Caller(), masker: x.server.masker,
 		limits: x.server.limits, dir: x.server.dir}
-	ctx, cancel := context.WithCancel(x.r.Context())
-	defer cancel()
-	defer context.AfterFunc(x.session.Context(), cancel)()
-	return j.judge(ctx, req, body)
+	return j.judge(x.r.Context(), req, body)
 }
 
 // unjudged refuses a push of which nobody can say what it does.

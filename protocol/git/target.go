@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,7 +22,7 @@ import (
 
 // login makes the way to an upstream, on which the credential is put into each
 // request. conn is the first line of it.
-func (h *Handler) login(_ context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
+func (h *Handler) login(ctx context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
 	secure, err := targetTLS(c)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,36 @@ func (h *Handler) login(_ context.Context, conn net.Conn, c *custos.Connection, 
 		transport.CloseIdleConnections()
 		lines.close()
 	}}
-	return newSide(t, base, foreign()), nil
+	t = newSide(t, base, foreign())
+	if err := knock(ctx, t); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// knock tells whether the upstream takes the credential, by asking for a
+// repository that nobody has: it answers 401 to whom it does not know.
+func knock(ctx context.Context, t *gate.Target) error {
+	s := t.HTTP.(*side)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath("custos-knocks.git", "info", "refs").String()+"?service="+serviceFetch, nil)
+	if err != nil {
+		return fmt.Errorf("log in to upstream: %w", err)
+	}
+	r.Header.Set("User-Agent", agent)
+	resp, err := s.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("log in to upstream: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("log in to upstream: it answers %s", resp.Status)
+	}
+	// The line is used again once the answer is read.
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxUnsaid)); err != nil {
+		return fmt.Errorf("log in to upstream: %w", err)
+	}
+	return nil
 }
 
 // lending puts the credential into requests to the upstream, and into none to
