@@ -8,6 +8,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/protocol/git"
+	"github.com/custos-gateway/custos/protocol/kubernetes"
 	"github.com/custos-gateway/custos/protocol/postgres"
 	"github.com/custos-gateway/custos/server"
 	"github.com/custos-gateway/custos/sql"
@@ -17,6 +18,7 @@ import (
 var protocols = []server.Protocol{
 	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation, Client: postgres.Client},
 	{Name: git.Name, Prefix: git.Prefix, HTTP: newGit, Render: git.Render, Client: git.Client},
+	{Name: kubernetes.Name, Prefix: kubernetes.Prefix, HTTP: newKubernetes, Render: kubernetes.Render, Operation: kubernetes.Operation, Client: kubernetes.Client},
 }
 
 func protocolNames() []string {
@@ -56,4 +58,8 @@ func postgresOperation(text string) (*custos.Operation, error) {
 
 func newGit(ctx context.Context, f server.Front) http.Handler {
 	return git.New(ctx, git.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, Temp: f.Temp, Idle: f.IdleTimeout})
+}
+
+func newKubernetes(ctx context.Context, f server.Front) http.Handler {
+	return kubernetes.New(ctx, kubernetes.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, MaskKey: f.MaskKey, Idle: f.IdleTimeout})
 }
