@@ -39,6 +39,10 @@ func (x *exchange) push() {
 		return
 	}
 	if req == nil {
+		if _, err := in.r.Peek(1); !errors.Is(err, io.EOF) {
+			x.unread(classPush, fmt.Errorf("read push: something is behind it: %w", errRequest), x.sayPlain)
+			return
+		}
 		x.probe()
 		return
 	}
