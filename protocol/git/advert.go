@@ -14,7 +14,6 @@ import (
 type advertReader struct {
 	r    *pktReader
 	left []byte
-	done bool
 	caps bool // the line with the capabilities is past
 	err  error
 }

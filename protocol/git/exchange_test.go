@@ -190,7 +190,6 @@ func TestUpstreamsOwnRefusal(t *testing.T) {
 // people answer all that is asked of them.
 type people struct {
 	mu     sync.Mutex
-	state  custos.ApprovalState
 	asked  []custos.Approval
 	answer chan custos.ApprovalState
 }

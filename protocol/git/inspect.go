@@ -83,7 +83,6 @@ type inspected struct {
 	kind kind
 	size int64
 	sum  hash.Hash
-	from int // of its secrets among all
 }
 
 func (o *inspected) finish(i id) {

@@ -61,7 +61,6 @@ func history(t testing.TB, format string, commits int) string {
 
 // seen counts what a visitor saw.
 type seen struct {
-	sink
 	all  map[id]kind
 	kind kind
 }

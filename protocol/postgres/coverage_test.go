@@ -1,11 +1,11 @@
 package postgres
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
+
+	"github.com/custos-gateway/custos/internal/coverage"
 )
 
 // judged and recorded say of each handling what the gate does with it.
@@ -21,12 +21,10 @@ var judged = map[handling][2]string{
 	impossible: {"—", "no: it ends the session"},
 }
 
-// TestCoverage keeps docs/coverage.md as the closed table has it; with
-// -update it writes the file.
+// TestCoverage keeps this protocol's section of docs/coverage.md as the closed
+// table has it.
 func TestCoverage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Coverage\n\nEvery message of every protocol: whether it is parsed, judged and recorded.\n" +
-		"Written by `go test ./protocol/... -run Coverage -update` from the tables that the code goes by.\n\n## postgres\n\n")
 	table := func(title string, rows []class, types []int) {
 		fmt.Fprintf(&b, "### %s\n\n| message | type | parsed | judged | recorded |\n|---|---|---|---|---|\n", title)
 		for i, c := range rows {
@@ -58,13 +56,5 @@ func TestCoverage(t *testing.T) {
 	rows, types = named(&backend)
 	table("From the target", rows, types)
 	b.WriteString("Any other message ends the session: the rest of the line is not to be trusted.\n")
-	const file = "../../docs/coverage.md"
-	if f := flag.Lookup("update"); f != nil && f.Value.String() == "true" {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(file); err != nil || string(got) != b.String() {
-		t.Errorf("docs/coverage.md is not what the table says (%v): go test ./protocol/postgres -run Coverage -update", err)
-	}
+	coverage.Section(t, "../../docs/coverage.md", "postgres", b.String())
 }
