@@ -182,6 +182,9 @@ func (s *served) await() error {
 		if err := s.forward(); err != nil {
 			return err
 		}
+		if len(s.in.held()) > len(held) {
+			return nil // it came while an operation was held
+		}
 	}
 	for {
 		s.idle()
