@@ -238,7 +238,6 @@ func (s *Session) release(r *Request, before custos.Decision, p *Permit, id stri
 	if s.closed {
 		return nil, errClosed
 	}
-	s.unsettled[p] = struct{}{}
 	if r.Operation.Writes {
 		s.count(s.gate.Now(), custos.Counts{Writes: 1})
 	}

@@ -96,6 +96,29 @@ func TestWhatNeedsNobodyAndWhatNobodyCanBeAskedFor(t *testing.T) {
 	}
 }
 
+// TestClosedWhileHeld ends a session in which an operation is held: on record,
+// its outcome comes before the session's end.
+func TestClosedWhileHeld(t *testing.T) {
+	h, s, _ := newHolding(t)
+	asked, ended := make(chan struct{}), make(chan error, 1)
+	r := op("write 1")
+	r.Held = func(*custos.Approval) context.Context { close(asked); return s.Context() }
+	go func() {
+		_, err := s.Submit(t.Context(), nil, []Request{r})
+		ended <- err
+	}()
+	<-asked
+	s.Close("stopped")
+	if err := <-ended; err == nil {
+		t.Error("it was let through")
+	}
+	kinds := h.book.kinds()
+	settled, closed := strings.Index(kinds, "operation.settled=not-sent"), strings.Index(kinds, "session.closed")
+	if settled < 0 || closed < settled || strings.Count(kinds, "operation.settled") != 1 {
+		t.Errorf("on record: %s", kinds)
+	}
+}
+
 // TestPatience has the client's own patience end a hold before the gate's does:
 // what was asked for stays asked for.
 func TestPatience(t *testing.T) {

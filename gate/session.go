@@ -270,14 +270,13 @@ func (s *Session) intend(r Request, d custos.Decision) (*Permit, error) {
 	p.submitted = entry.At
 	s.shrink()
 	taken := custos.Counts{Operations: 1}
-	switch d.Effect {
-	case custos.Refuse:
+	if d.Effect == custos.Refuse {
 		taken.Refused = 1
-	case custos.Allow:
-		s.unsettled[p] = struct{}{}
-		if op.Writes {
-			taken.Writes = 1
-		}
+	} else {
+		s.unsettled[p] = struct{}{} // also while it is held: the session's end comes after its outcome
+	}
+	if d.Effect == custos.Allow && op.Writes {
+		taken.Writes = 1
 	}
 	s.count(entry.At, taken)
 	return p, nil
@@ -489,7 +488,7 @@ func (s *Session) finish(reason string) {
 		if !p.sent.Load() {
 			outcome.State = custos.StateNotSent
 		}
-		if err := p.Settle(outcome); err != nil {
+		if err := p.Settle(outcome); err != nil && !errors.Is(err, errSettled) {
 			s.gate.Logger.Error("settle operation", "session", s.id, "entry", p.entry, "cause", err)
 		}
 	}
