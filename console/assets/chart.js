@@ -4,11 +4,17 @@ import { el, count } from "./dom.js";
 
 const kinds = [["allowed", "allowed"], ["held", "held"], ["refused", "refused"]];
 
+// round is the next number whose half is short to write.
+function round(n) {
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(n)) - 1) * 2;
+  return Math.ceil(n / unit) * unit;
+}
+
 // spans draws how many operations were decided how over time, as stacked bars.
 export function spans(all, hours) {
   const width = 960, height = 180, top = 14, bottom = 22, left = 40;
   const total = (s) => s.allowed + s.held + s.refused;
-  const most = Math.max(4, ...all.map(total));
+  const most = round(Math.max(4, ...all.map(total)));
   const step = (width - left) / all.length;
   const y = (n) => (height - top - bottom) * (n / most);
   const label = hours <= 48 ? { hour: "2-digit", minute: "2-digit", hour12: false } : { day: "numeric", month: "short" };

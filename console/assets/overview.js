@@ -1,6 +1,6 @@
 // The overview: what waits, what is live, and who did what.
 
-import { el, fill, state, who, when, count, foreign, link, empty } from "./dom.js";
+import { el, fill, state, who, when, count, foreign, link } from "./dom.js";
 import { get } from "./api.js";
 import { line } from "./sql.js";
 import { spans, bars } from "./chart.js";
@@ -43,7 +43,7 @@ class Overview {
         el("section", null, el("h2", null, "Callers"), activity.callers.length ? bars(activity.callers, (t) => link("/sessions?caller=" + encodeURIComponent(t.name), {}, foreign(t.name))) : el("p.quiet", null, "Nobody did anything.")),
         el("section", null, el("h2", null, "Connections"), activity.connections.length ? bars(activity.connections, (t) => link("/sessions?connection=" + encodeURIComponent(t.name), {}, foreign(t.name))) : el("p.quiet", null, "Nothing was done on any."))),
       el("section", null, el("h2", null, "Refused last"), refused.items.length ? el("ol.results", null, refused.items.map((o) => el("li", null, link("/sessions/" + o.session + "#entry-" + o.entry, {},
-        el("span.top", null, who(o), el("span.quiet", null, " on "), foreign(o.connection), state(o.outcome), o.rule ? el("code", null, foreign(o.rule)) : null), line(o.text), el("span.quiet", null, when(o.at)))))) : empty("Nothing was refused yet")));
+        el("span.top", null, who(o), el("span.quiet", null, " on "), foreign(o.connection), state(o.outcome), o.rule ? el("code", null, foreign(o.rule)) : null), line(o.text), el("span.quiet", null, when(o.at)))))) : el("p.quiet", null, "Nothing was refused yet.")));
   }
 
   told() {

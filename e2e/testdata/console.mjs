@@ -35,7 +35,7 @@ async function person(name, options = {}) {
   page.setDefaultTimeout(wait);
   const wrong = [];
   page.on("pageerror", (e) => wrong.push(String(e)));
-  page.on("console", (m) => { if (m.type() === "error" && !/status of (400|401|403|404|409)/.test(m.text())) wrong.push(m.text()); });
+  page.on("console", (m) => { if (m.type() === "error" && !m.text().includes("net::ERR_NETWORK_CHANGED") && !/status of (400|401|403|404|409)/.test(m.text())) wrong.push(m.text()); });
   page.on("dialog", (d) => { wrong.push("a dialog: " + d.message()); d.dismiss(); });
   if (name) {
     await page.goto(given.url + "/");
@@ -278,7 +278,7 @@ step("the ledger's page checks it, and sees what does not hold", async () => {
   await page.getByRole("button", { name: "Prove it" }).click();
   await page.getByText("Entry 0 is under the signed checkpoint").waitFor();
   const lie = async (what, pattern, change, says) => {
-    await context.route(pattern, async (r) => { const a = await r.fetch(); await r.fulfill({ response: a, body: await change(await a.text()) }); });
+    await context.route(pattern, async (r) => { const a = await r.fetch({ headers: { ...(await r.request().allHeaders()), "Sec-Fetch-Site": "same-origin" } }); await r.fulfill({ response: a, body: await change(await a.text()) }); });
     await page.reload();
     await page.locator(".badge.bad", { hasText: says }).waitFor();
     await context.unroute(pattern);
