@@ -69,6 +69,8 @@ type Config struct {
 	Enter func(p *custos.Principal, connection string) custos.Decision
 	// Ask asks people about a statement before it is run; see gate.Session.Ask.
 	Ask func(context.Context, gate.Question) (custos.Approval, custos.Decision, error)
+	// Notices are what people are told of approvals.
+	Notices Notices
 	// BreakGlass reports whether a rule lets a caller go ahead unasked.
 	BreakGlass func(p *custos.Principal, connection string) bool
 	// Roles are the roles in force.
@@ -93,7 +95,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "policies": c.Policies == nil, "public key": c.PublicKey == "", "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "policies": c.Policies == nil, "public key": c.PublicKey == "", "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "notices": c.Notices == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -104,6 +106,7 @@ func New(c Config) (http.Handler, error) {
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.HandleFunc("GET /.well-known/custos", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Login()) })
+	s.mux.HandleFunc("POST /api/v1/notify/slack", s.slack)
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /metrics":                                        s.metrics,
 		"GET /api/v1/whoami":                                  s.whoami,
@@ -121,6 +124,8 @@ func New(c Config) (http.Handler, error) {
 		"POST /api/v1/sessions/stop":                          s.stopAll,
 		"POST /api/v1/approvals":                              limited(maxAsking, s.ask),
 		"POST /api/v1/approvals/{id}/revoke":                  s.revokeApproval,
+		"GET /api/v1/approvals/undelivered":                   s.listUndelivered,
+		"POST /api/v1/approvals/undelivered/again":            s.administrator(s.sendAgain),
 		"GET /api/v1/approvals/{id}/background":               s.showBackground,
 		"GET /api/v1/approvals/{id}":                          limited(maxWaits, s.showApproval),
 		"POST /api/v1/approvals/{id}/approve":                 s.answerApproval(true),

@@ -18,6 +18,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
 	"github.com/custos-gateway/custos/approval"
+	"github.com/custos-gateway/custos/approval/notify"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
@@ -135,6 +136,7 @@ func newGateway(t *testing.T) *gateway {
 		Ask: func(_ context.Context, q gate.Question) (custos.Approval, custos.Decision, error) {
 			return g.question(q)
 		},
+		Notices:    noNotices{},
 		BreakGlass: func(p *custos.Principal, connection string) bool { return p.Subject == exporttest.Bob.Subject },
 		Roles: func() config.Roles {
 			return config.Roles{Reviewer: []string{"reviewers"}, Admin: []string{"platform"}, Auditor: []string{"audit"}}
@@ -548,3 +550,10 @@ func TestReplayOfADamagedRecording(t *testing.T) {
 		t.Error("a part of the raw answer passed for the whole")
 	}
 }
+
+// noNotices: nobody is told of anything.
+type noNotices struct{ api.Notices }
+
+func (noNotices) Undelivered() []notify.Undelivered { return nil }
+
+func (noNotices) VerifySlack(context.Context, http.Header, []byte) error { return notify.ErrForged }

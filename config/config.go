@@ -38,6 +38,11 @@ type Config struct {
 	Policies []PolicyItem `yaml:"policies"`
 	// How people are asked about held operations.
 	Approvals Approvals `yaml:"approvals"`
+	// Channels over which people are told of approvals.
+	Notify []Notify `yaml:"notify"`
+	// The address at which people reach the console and the API: links in
+	// messages and notices begin with it.
+	URL string `yaml:"url" jsonschema:"example=https://gw.example.com:8443"`
 	// Bounds on what callers may take of the gateway.
 	Limits Limits `yaml:"limits"`
 	// The tamper-evident log.

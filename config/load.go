@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -108,7 +109,7 @@ func (c *Config) complete(base string) {
 			n.Database = n.Name
 		}
 	}
-	for _, p := range append(paths, c.secretPaths()...) {
+	for _, p := range slices.Concat(paths, c.secretPaths(), c.notifyPaths()) {
 		*p = absolute(base, *p)
 	}
 }

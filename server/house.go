@@ -14,6 +14,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/approval"
+	"github.com/custos-gateway/custos/approval/notify"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/gate"
@@ -31,6 +32,7 @@ type house struct {
 	recordings *recording.Store
 	index      *store.Index
 	approvals  []custos.Approval // that the last run left
+	notices    notify.Replay     // likewise
 	holds      holds
 	logger     *slog.Logger
 	now        func() time.Time
@@ -68,9 +70,11 @@ func openHouse(c *config.Config, logger *slog.Logger, now func() time.Time) (_ *
 		return nil, err
 	}
 	replay := approval.Replay{}
+	h.notices = notify.Replay{}
 	h.holds = holds{held: map[custos.SessionID]bool{}}
 	found, err := export.Recover(h.ledger, h.recordings, now, func(e *custos.Entry) {
 		replay.Entry(e)
+		h.notices.Entry(e)
 		h.holds.entry(e)
 	})
 	if err != nil {

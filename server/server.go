@@ -20,6 +20,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/approval"
+	"github.com/custos-gateway/custos/approval/notify"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/identity"
@@ -68,6 +69,9 @@ type Front struct {
 	IdleTimeout    time.Duration
 	// Rules reports whether there are rules in force.
 	Rules func() bool
+	// Link is where an approval is answered, by its id; "" of it: nowhere but on
+	// the command line.
+	Link func(id string) string
 	// MaskKey keys the masks that keep equal values equal.
 	MaskKey [32]byte
 	// Temp is a folder of data_dir for what nobody needs after a crash. Nothing
@@ -102,6 +106,7 @@ type Server struct {
 	verifier *identity.Verifier
 	gate     *gate.Gate
 	desk     *approval.Desk
+	notifier *notify.Notifier
 	agents   *tunnel.Hub
 	dialer   gate.Dialer
 	space    *space
@@ -169,7 +174,8 @@ func (s *Server) start() error {
 		return err
 	}
 	s.dialer = newDialer(s.agents)
-	s.desk = approval.New(approval.Options{Ledger: s.house.ledger, Now: s.Now, Life: time.Duration(c.Approvals.Life),
+	s.notifier = s.newNotifier()
+	s.desk = approval.New(approval.Options{Ledger: s.house.ledger, Now: s.Now, Told: s.notifier.Tell, Life: time.Duration(c.Approvals.Life),
 		Reviewers: func() []string { return s.inForce.Load().config.Roles.Reviewer }}, s.house.approvals)
 	if s.gate, err = gate.New(gate.Config{
 		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: s.verifier,
@@ -260,7 +266,7 @@ func (s *Server) listen() error {
 func (s *Server) front(protocol string) Front {
 	limits := s.config.Limits
 	return Front{Gate: s.gate, Dialer: s.dialer, TLS: s.tls, Logger: s.Logger.With("protocol", protocol),
-		PreAuthTimeout: time.Duration(limits.PreAuthTimeout), IdleTimeout: time.Duration(limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(), Temp: s.house.temp(),
+		PreAuthTimeout: time.Duration(limits.PreAuthTimeout), IdleTimeout: time.Duration(limits.IdleTimeout), MaskKey: s.house.recordings.MaskKey(), Link: s.link, Temp: s.house.temp(),
 		Rules: func() bool { return len(s.inForce.Load().config.Rules) > 0 }}
 }
 
@@ -333,6 +339,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { return s.house.follow(work, s.metrics.entry) })
 	group.Go(func() error { s.tend(work); return nil })
 	group.Go(func() error { return s.desk.Run(work) })
+	group.Go(func() error { s.notifier.Run(work); return nil })
 	group.Go(func() error { s.keeper.run(work); return nil })
 	group.Go(func() error { s.tendVault(work); return nil })
 	<-work.Done()

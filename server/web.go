@@ -113,7 +113,7 @@ func (s *Server) api(browsers api.Browsers) (http.Handler, error) {
 		Identifier: s.verifier, Browsers: browsers, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
 		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
 		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
-		Ask:   s.ask, BreakGlass: s.breakGlass,
+		Ask:   s.ask, BreakGlass: s.breakGlass, Notices: s.notifier,
 		Roles:     func() config.Roles { return s.inForce.Load().config.Roles },
 		Renderers: render,
 		Evidence: func(ctx context.Context, w io.Writer, by string, sessions []custos.SessionID, sealed bool) error {

@@ -18,7 +18,7 @@ import (
 func newApprovalCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "approval", Short: "See what is held for a person, and answer it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(newApprovalList(g), newApprovalShow(g), newApprovalAnswer(g, true), newApprovalAnswer(g, false), newApprovalRequest(g), newApprovalWait(g), newApprovalRevoke(g))
+	c.AddCommand(newApprovalList(g), newApprovalShow(g), newApprovalAnswer(g, true), newApprovalAnswer(g, false), newApprovalRequest(g), newApprovalWait(g), newApprovalRevoke(g), newApprovalUndelivered(g))
 	return c
 }
 
@@ -310,5 +310,41 @@ func newApprovalWait(g *globals) *cobra.Command {
 			}
 		}}
 	c.Flags().DurationVar(&timeout, "timeout", 15*time.Minute, "how long to wait: `TIME`")
+	return c
+}
+
+func newApprovalUndelivered(g *globals) *cobra.Command {
+	var again bool
+	c := &cobra.Command{Use: "undelivered", Short: "List the messages to reviewers that could not be delivered, or send them --again", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := g.client()
+			if err != nil {
+				return err
+			}
+			if again {
+				n, err := client.SendAgain(cmd.Context())
+				if err != nil {
+					return explain(err)
+				}
+				if g.json {
+					return g.printJSON(api.Again{Messages: n})
+				}
+				_, err = fmt.Fprintf(g.stdout, "%d sent again\n", n)
+				return err
+			}
+			all, err := client.Undelivered(cmd.Context())
+			if err != nil {
+				return explain(err)
+			}
+			if g.json {
+				return g.printJSON(all)
+			}
+			t := newTable(g.stdout, "AT", "APPROVAL", "CHANNEL", "EVENT", "TRIED", "WHY")
+			for _, u := range all {
+				t.add(localTime(u.At), u.Approval, u.Channel, u.Event, fmt.Sprint(u.Attempts), u.Failed)
+			}
+			return t.print(g.stdout)
+		}}
+	c.Flags().BoolVar(&again, "again", false, "send them once more")
 	return c
 }

@@ -40,7 +40,7 @@ func newPostgres(f server.Front) server.Service {
 	}()
 	return postgres.New(postgres.Options{
 		Gate: f.Gate, Dialer: f.Dialer, TLS: f.TLS, Logger: f.Logger, PreAuthTimeout: f.PreAuthTimeout, IdleTimeout: f.IdleTimeout,
-		Parse: parser.Parse, Catalogs: f.Rules, MaskKey: f.MaskKey,
+		Parse: parser.Parse, Catalogs: f.Rules, MaskKey: f.MaskKey, Link: f.Link,
 	})
 }
 

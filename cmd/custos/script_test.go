@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
-		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "documented": w.documented, "vault": w.vault, "agent": w.agent, "upstream": w.upstream,
+		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "service": w.service, "told": w.told, "documented": w.documented, "vault": w.vault, "agent": w.agent, "upstream": w.upstream,
 	}
 	for _, who := range []string{"ana", "bob", "carol", "dave", "mallory"} {
 		commands[who] = func(ts *testscript.TestScript, neg bool, args []string) { w.as(ts, neg, who, args) }
@@ -108,6 +108,7 @@ type scene struct {
 	status   int // of the last command that a person ran
 	server   *process
 	agents   map[string]*process
+	chats    map[string]*chat // by their variables
 }
 
 func of(ts *testscript.TestScript) *scene { return ts.Value("scene").(*scene) }
@@ -118,7 +119,7 @@ var database = regexp.MustCompile(`[^a-z0-9_]+`)
 // setup gives a script a database of its own at $TARGET, named $DATABASE,
 // with a role for the gateway whose password lies in orders.password.
 func (w *world) setup(env *testscript.Env) error {
-	sc := &scene{agents: map[string]*process{}, password: "the-target's-own-" + strconv.FormatInt(time.Now().UnixNano(), 36)}
+	sc := &scene{agents: map[string]*process{}, chats: map[string]*chat{}, password: "the-target's-own-" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	name := database.ReplaceAllString(filepath.Base(env.WorkDir), "_")
 	role := "gateway_" + name
 	if err := w.run("postgres", fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s'; CREATE DATABASE %[3]s TEMPLATE shop OWNER %[1]s`,

@@ -20,6 +20,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
 	"github.com/custos-gateway/custos/approval"
+	"github.com/custos-gateway/custos/approval/notify"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/export/exporttest"
@@ -92,6 +93,7 @@ func newDesk(t *testing.T) *desk {
 	h, err := api.New(api.Config{
 		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
+		Notices:    noNotices{},
 		BreakGlass: func(*custos.Principal, string) bool { return false },
 		Identifier: callersByToken{"ana": exporttest.Ana, "bob": exporttest.Bob}, Ledger: d.Ledger, Recordings: d.Recordings, Index: index,
 		Tiles: tiles, Sessions: nothingOpen{}, Roles: func() config.Roles { return config.Roles{} },
@@ -314,3 +316,10 @@ func TestWrongUseSaysWhatToDo(t *testing.T) {
 		t.Errorf("an unknown CA: status %d, %s", code, errs)
 	}
 }
+
+// noNotices: nobody is told of anything.
+type noNotices struct{ api.Notices }
+
+func (noNotices) Undelivered() []notify.Undelivered { return nil }
+
+func (noNotices) VerifySlack(context.Context, http.Header, []byte) error { return notify.ErrForged }
