@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,8 +55,10 @@ type site struct {
 	target   *testtarget.Postgres
 	provider *oidctest.Provider
 	dir      string
-	port     string // of the gateway's PostgreSQL listener
+	host     string // where the gateway is for its callers
+	port     string // of its PostgreSQL listener
 	https    string
+	within   []string // what runs a command where the gateway is; nil: here
 
 	gateway *exec.Cmd
 	log     *tail
@@ -78,7 +81,13 @@ func newSiteWith(t testing.TB, more string, settings ...string) *site {
 // newSiteOf starts all of it, the gateway after prepare was called.
 func newSiteOf(t testing.TB, more string, prepare func(*site), settings ...string) *site {
 	t.Helper()
-	s := &site{t: t, target: testtarget.StartPostgres(t, testtarget.Options{Settings: settings}), dir: t.TempDir()}
+	return newSiteOn(t, testtarget.Options{Settings: settings}, more, prepare)
+}
+
+// newSiteOn is newSiteOf with a target of any sort.
+func newSiteOn(t testing.TB, options testtarget.Options, more string, prepare func(*site)) *site {
+	t.Helper()
+	s := &site{t: t, target: testtarget.StartPostgres(t, options), dir: t.TempDir(), host: "127.0.0.1"}
 	var err error
 	if s.provider, err = oidctest.Start("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -169,7 +178,7 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.gateway = exec.Command(path, "serve", "--config", filepath.Join(s.dir, "custos.yaml"))
+	s.gateway = s.command(path, "serve", "--config", filepath.Join(s.dir, "custos.yaml"))
 	stderr, err := s.gateway.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
@@ -194,11 +203,18 @@ func (s *site) start() {
 		select {
 		case <-more:
 		case err := <-s.ended:
+			s.gateway = nil
 			s.t.Fatalf("the gateway ended: %v\n%s", err, s.log)
 		case <-time.After(time.Minute):
 			s.t.Fatalf("the gateway does not listen\n%s", s.log)
 		}
 	}
+}
+
+// command is one that runs where the gateway is.
+func (s *site) command(args ...string) *exec.Cmd {
+	args = append(slices.Clone(s.within), args...)
+	return exec.Command(args[0], args[1:]...)
 }
 
 // stop ends the gateway with a signal.
@@ -214,8 +230,8 @@ func (s *site) stop(signal syscall.Signal) {
 
 // dsn is how user connects through the gateway, as keywords and values.
 func (s *site) dsn(user string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%s user=%s dbname=orders sslmode=verify-full sslrootcert=%s password=%s",
-		s.port, user, filepath.Join(s.data(), "tls", "ca.pem"), s.provider.Mint(user))
+	return fmt.Sprintf("host=%s port=%s user=%s dbname=orders sslmode=verify-full sslrootcert=%s password=%s",
+		s.host, s.port, user, filepath.Join(s.data(), "tls", "ca.pem"), s.provider.Mint(user))
 }
 
 // direct runs statements at the target itself.
@@ -232,12 +248,12 @@ func (s *site) direct(database, sql string) {
 // directEnv makes a libpq client connect to the target itself.
 func (s *site) directEnv(database string) []string {
 	host, port, _ := net.SplitHostPort(s.target.Address)
-	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + s.target.User, "PGPASSWORD=" + s.target.Password, "PGDATABASE=" + database, "PGSSLMODE=disable"}
+	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + s.target.User, "PGPASSWORD=" + s.target.Password, "PGDATABASE=" + database, "PGSSLMODE=prefer"}
 }
 
 // throughEnv makes it connect through the gateway as ana.
 func (s *site) throughEnv() []string {
-	return []string{"PGHOST=127.0.0.1", "PGPORT=" + s.port, "PGUSER=" + s.target.User, "PGPASSWORD=" + s.provider.Mint("ana"), "PGDATABASE=orders",
+	return []string{"PGHOST=" + s.host, "PGPORT=" + s.port, "PGUSER=" + s.target.User, "PGPASSWORD=" + s.provider.Mint("ana"), "PGDATABASE=orders",
 		"PGSSLMODE=verify-full", "PGSSLROOTCERT=" + filepath.Join(s.data(), "tls", "ca.pem")}
 }
 

@@ -56,7 +56,7 @@ const (
 // cannot be sent, for stalled.
 type pace struct{ pulse, stalled time.Duration }
 
-var usual = pace{10 * time.Second, stalled}
+var usual = pace{5 * time.Second, 15 * time.Second}
 
 // The codes of a refusal.
 const (
