@@ -22,6 +22,8 @@ import (
 const (
 	maxFetch  = 32 << 20
 	maxUnsaid = 64 << 10 // of an upstream's error
+	// answerPiece is how much of an answer is put on record and passed on at once.
+	answerPiece = 128 << 10
 )
 
 // exchange is one request of one session: from its head to the last byte of its
@@ -289,7 +291,7 @@ func (x *exchange) forward(p *gate.Permit, contentType string, through func(io.R
 	if through != nil {
 		body = through(body)
 	}
-	out.finish(io.Copy(out, body))
+	out.finish(io.CopyBuffer(out, struct{ io.Reader }{body}, make([]byte, answerPiece)))
 }
 
 // unexpected answers where the upstream did with something else.

@@ -23,7 +23,7 @@ type house struct {
 	url   string // of the connection
 }
 
-func newHouse(t *testing.T, settings ...string) *house {
+func newHouse(t testing.TB, settings ...string) *house {
 	h := &house{bench: newBench(t, append(settings, "uploadpack.allowFilter=true")...)}
 	h.world = gatetest.New(t, connectionTo(h.server), custos.Credential{Username: h.server.Username, Password: h.server.Password})
 	spools := t.TempDir()

@@ -13,7 +13,7 @@ import (
 )
 
 // run runs git in a folder, apart from whoever runs the test, and returns what
-// it says.
+// it says, byte for byte.
 func run(t testing.TB, dir, stdin string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", args...)
@@ -26,7 +26,7 @@ func run(t testing.TB, dir, stdin string, args ...string) string {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, said.String())
 	}
-	return strings.TrimSuffix(out.String(), "\n")
+	return out.String()
 }
 
 // write writes a file of a repository's folder.
@@ -128,7 +128,7 @@ func TestPackHoldsWhatGitSays(t *testing.T) {
 
 func TestThinPack(t *testing.T) {
 	dir := history(t, "sha1", 5)
-	base := run(t, dir, "", "rev-parse", "HEAD~1")
+	base := strings.TrimSpace(run(t, dir, "", "rev-parse", "HEAD~1"))
 	wire := run(t, dir, "HEAD\n^"+base+"\n", "pack-objects", "--stdout", "--revs", "--thin", "--delta-base-offset", "-q")
 	if _, rest, err := readThin(t, wire, nil); err == nil || rest != 0 {
 		t.Errorf("without what it is made of: %v", err)

@@ -33,6 +33,7 @@ func (h *Handler) login(ctx context.Context, conn net.Conn, c *custos.Connection
 	}
 	lines := &lines{first: conn, dialer: h.Dialer, connection: c}
 	transport := &http.Transport{DialContext: lines.dial, TLSClientConfig: secure, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+		ReadBufferSize: answerPiece, WriteBufferSize: answerPiece,
 		TLSHandshakeTimeout: 15 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		// Of HTTP/2 nothing is gained with so few requests at once.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
