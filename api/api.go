@@ -105,6 +105,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{Config: c, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.mux.HandleFunc("GET /api/v1/openapi.json", s.openapi)
 	s.mux.HandleFunc("GET /.well-known/custos", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Login()) })
 	s.mux.HandleFunc("POST /api/v1/notify/slack", s.slack)
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{

@@ -21,7 +21,7 @@ type Session struct {
 	Protocol   string           `json:"protocol"`
 	Client     string           `json:"client"`
 	StartedAt  time.Time        `json:"started_at"`
-	EndedAt    *time.Time       `json:"ended_at"`
+	EndedAt    *time.Time       `json:"ended_at" jsonschema:"nullable"`
 	State      string           `json:"state"` // open, closed, turned-away
 	Reason     string           `json:"reason,omitempty"`
 	Rule       string           `json:"rule,omitempty"`
