@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// holdFor is how long a statement is held: a minute with CUSTOS_LONG, which is
+// what proxies and drivers may lose their patience at; else as long as it takes.
+func holdFor() time.Duration {
+	if os.Getenv("CUSTOS_LONG") != "" {
+		return time.Minute
+	}
+	return 0
+}
+
+// reviewer has carol approve updates and deny deletions as they come, each
+// after a hold, until the function that it returns is called. That returns how
+// many she answered.
+func (s *site) reviewer() (stop func() int) {
+	done, ended := make(chan struct{}), make(chan int)
+	go func() {
+		answered := 0
+		for {
+			select {
+			case <-done:
+				ended <- answered
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			var list []struct{ ID, Text string }
+			if err := json.Unmarshal(s.custos("carol", "approval", "list", "--json"), &list); err != nil {
+				s.t.Error(err)
+			}
+			for _, a := range list {
+				time.Sleep(holdFor())
+				if strings.HasPrefix(a.Text, "DELETE") {
+					s.custos("carol", "approval", "deny", a.ID, "--reason", "no")
+				} else {
+					s.custos("carol", "approval", "approve", a.ID)
+				}
+				answered++
+			}
+		}
+	}()
+	return func() int {
+		close(done)
+		return <-ended
+	}
+}
+
+const heldTable = "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 9) i"
+
+func (s *site) heldClient(t *testing.T, want string, answers int, name string, args ...string) {
+	t.Helper()
+	stop := s.reviewer()
+	got := run(t, s.throughEnv(), name, args...)
+	if n := stop(); n != answers {
+		t.Errorf("%d were answered, want %d", n, answers)
+	}
+	if got != want {
+		t.Errorf("it said:\n%s\nwant:\n%s", got, want)
+	}
+	s.stop(15)
+	s.verify()
+}
+
+const denied = "42501 refused by rule ask-carol: a reviewer denied it: no"
+
+func TestPsycopgIsHeld(t *testing.T) {
+	need(t, "/usr/bin/python3", "-c", "import psycopg")
+	s := newSiteOf(t, holding, func(s *site) { s.direct("orders", heldTable) })
+	once := "UPDATE 1\n" + denied + "\n9\n"
+	s.heldClient(t, once+once+"UPDATE 1 3\n", 5, "/usr/bin/python3", "testdata/held.py")
+}
+
+func TestJDBCIsHeld(t *testing.T) {
+	const driver = "/usr/share/java/postgresql.jar"
+	if _, err := os.Stat(driver); err != nil {
+		t.Skip(driver + " is not there: .ci/install test installs it")
+	}
+	need(t, "javac", "-version")
+	dir := t.TempDir()
+	run(t, nil, "javac", "-cp", driver, "-d", dir, "testdata/Held.java")
+	s := newSiteOf(t, holding, func(s *site) { s.direct("orders", heldTable) })
+	once := "UPDATE 1\n" + denied + "\n9\n"
+	// The driver's own SETs are held as well.
+	s.heldClient(t, once+once+"UPDATE 1\n3\n", 7, "java", "-cp", dir+":"+driver, "Held")
+}
