@@ -17,7 +17,7 @@ import (
 // protocols is the table of protocols: one line each.
 var protocols = []server.Protocol{
 	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation, Client: postgres.Client},
-	{Name: git.Name, Prefix: git.Prefix, HTTP: newGit, Render: git.Render, Client: git.Client},
+	{Name: git.Name, Prefix: git.Prefix, HTTP: newGit, Render: git.Render, Operation: git.Statement, Client: git.Client},
 	{Name: kubernetes.Name, Prefix: kubernetes.Prefix, HTTP: newKubernetes, Render: kubernetes.Render, Operation: kubernetes.Operation, Client: kubernetes.Client},
 }
 
@@ -57,7 +57,7 @@ func postgresOperation(text string) (*custos.Operation, error) {
 }
 
 func newGit(ctx context.Context, f server.Front) http.Handler {
-	return git.New(ctx, git.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, Temp: f.Temp, Idle: f.IdleTimeout})
+	return git.New(ctx, git.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, Temp: f.Temp, Idle: f.IdleTimeout, Link: f.Link})
 }
 
 func newKubernetes(ctx context.Context, f server.Front) http.Handler {

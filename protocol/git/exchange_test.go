@@ -172,6 +172,34 @@ func TestRefusedPush(t *testing.T) {
 	}
 }
 
+// TestSHA256 is for repositories that name their objects by SHA-256.
+func TestSHA256(t *testing.T) {
+	h := newHouse(t)
+	h.rules(map[string]custos.Effect{"secret.added": custos.Refuse})
+	bare, dir := filepath.Join(h.server.Dir, "new.git"), filepath.Join(t.TempDir(), "new")
+	gittest.Git(t, h.server.Dir, "init", "-q", "--bare", "--object-format=sha256", "-b", "main", bare)
+	gittest.Git(t, bare, "config", "http.receivepack", "true")
+	gittest.Git(t, t.TempDir(), "init", "-q", "--object-format=sha256", "-b", "main", dir)
+	for n, name := range []string{"a.txt", "b.txt"} {
+		write(t, dir, name, strings.Repeat("a line\n", 100+n))
+		gittest.Git(t, dir, "add", ".")
+		gittest.Git(t, dir, "commit", "-q", "-m", name)
+		if out, err := gittest.Try(t, dir, "push", h.url+"/new.git", "main"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	write(t, dir, "key", privateKey)
+	gittest.Git(t, dir, "add", ".")
+	gittest.Git(t, dir, "commit", "-q", "-m", "a key")
+	if out, err := gittest.Try(t, dir, "push", h.url+"/new.git", "main"); err == nil || !strings.Contains(out, "no-secret.added") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	clone := filepath.Join(t.TempDir(), "clone")
+	if out, err := h.try("clone", "-q", h.url+"/new.git", clone); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestUpstreamsOwnRefusal(t *testing.T) {
 	h := newHouse(t, "receive.denyDeletes=true")
 	out, err := h.try("push", "gw", ":refs/heads/main")

@@ -44,8 +44,10 @@ func (p *pushed) operation() *custos.Operation {
 		o.Objects = o.Objects[:maxShownFiles]
 	}
 	o.Text = p.text()
-	sum := p.brought.digest()
-	o.Params = []custos.Param{{Value: []byte("objects sha256:" + hex.EncodeToString(sum[:]))}}
+	if p.pack != nil {
+		sum := p.brought.digest()
+		o.Params = []custos.Param{{Value: []byte("objects sha256:" + hex.EncodeToString(sum[:]))}}
+	}
 	return o
 }
 
