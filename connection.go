@@ -18,6 +18,8 @@ type Connection struct {
 	Database string
 	// TLS says how the target's identity is checked.
 	TLS TargetTLS
+	// Impersonate: the target is told for whom each request is.
+	Impersonate bool
 	// Labels are matched by rules.
 	Labels map[string]string
 	// Access lists who may open a session. Empty: nobody.

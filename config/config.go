@@ -163,6 +163,10 @@ type Connection struct {
 	TLS TargetTLS `yaml:"tls"`
 	// What the gateway logs in with. No caller sees it.
 	Credential Credential `yaml:"credential" jsonschema:"required"`
+	// The target is told for whom it is, and decides by that too: the caller's
+	// name and groups go with each request. For kubernetes, where the credential
+	// has the right to impersonate them.
+	Impersonate bool `yaml:"impersonate"`
 	// Free names and values, for rules and for searching.
 	Labels map[string]string `yaml:"labels"`
 	// Who may open a session. Absent: nobody.
@@ -197,6 +201,9 @@ type Credential struct {
 	Username string `yaml:"username"`
 	// Where the password lies. Absent: the target asks for none.
 	Password Secret `yaml:"password"`
+	// In place of both: where a bearer token lies, for a target that takes one,
+	// such as the Kubernetes API. It is read anew for every session.
+	Bearer Secret `yaml:"bearer"`
 	// In place of both: a role of the vault's database engine.
 	Vault *VaultDatabase `yaml:"vault"`
 }
@@ -302,10 +309,11 @@ func (c *Config) Targets() []*custos.Connection {
 			Database: n.Database,
 			TLS: custos.TargetTLS{Mode: n.TLS.Mode, CAFile: n.TLS.CAFile,
 				CertFile: n.TLS.Certificate, KeyFile: n.TLS.Key},
-			Labels:    n.Labels,
-			Access:    access,
-			Tags:      tags,
-			Retention: time.Duration(n.Retention),
+			Impersonate: n.Impersonate,
+			Labels:      n.Labels,
+			Access:      access,
+			Tags:        tags,
+			Retention:   time.Duration(n.Retention),
 		}
 	}
 	return targets

@@ -104,7 +104,7 @@ func (c *Config) complete(base string) {
 	}
 	for i := range c.Connections {
 		n := &c.Connections[i]
-		paths = append(paths, &n.TLS.CAFile, &n.TLS.Certificate, &n.TLS.Key, &n.Credential.Password.File)
+		paths = append(paths, &n.TLS.CAFile, &n.TLS.Certificate, &n.TLS.Key, &n.Credential.Password.File, &n.Credential.Bearer.File)
 		if n.Database == "" {
 			n.Database = n.Name
 		}

@@ -167,8 +167,15 @@ func (d *decoder) checkCredential(c *Config, n *Credential, key string) {
 		}
 		return
 	}
+	if _, bearer := d.at[key+".bearer"]; bearer {
+		if n.Username != "" || password {
+			d.fail(key, "a bearer token stands for both: remove username and password")
+		}
+		d.checkSecret(c, &n.Bearer, key+".bearer")
+		return
+	}
 	if _, present := d.at[key]; present && n.Username == "" {
-		d.fail(key, "add username, or vault for a user that the vault makes")
+		d.fail(key, "add username, bearer for a token, or vault for a user that the vault makes")
 	}
 	if password {
 		d.checkSecret(c, &n.Password, key+".password")

@@ -49,8 +49,12 @@ func vaultAuth(a *config.VaultAuth) vault.Auth {
 
 // source says where a connection's credential lies.
 func source(c *config.Credential) vault.Source {
-	s := vault.Source{Username: c.Username, Env: c.Password.Env, File: c.Password.File, Stored: c.Password.Stored}
-	if v := c.Password.Vault; v != nil {
+	password := c.Password
+	if password == (config.Secret{}) {
+		password = c.Bearer
+	}
+	s := vault.Source{Username: c.Username, Env: password.Env, File: password.File, Stored: password.Stored}
+	if v := password.Vault; v != nil {
 		s.KV = &vault.KV{Mount: v.Mount, Path: v.Path, Field: v.Field}
 	}
 	if v := c.Vault; v != nil {
