@@ -114,6 +114,9 @@ func (x *exchange) outgoing(t *target, path string, raw []byte) (*http.Request, 
 	}
 	out.Header.Set("Accept", acceptable(t, x.r.Header))
 	out.Header.Set("Accept-Encoding", "identity") // what is packed cannot be looked into
+	if x.session.Connection().Impersonate {
+		impersonate(out.Header, x.session)
+	}
 	if t.connect() && x.r.Header.Get("Upgrade") != "" {
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", x.r.Header.Get("Upgrade"))
@@ -127,6 +130,19 @@ func (x *exchange) outgoing(t *target, path string, raw []byte) (*http.Request, 
 		}
 	}
 	return out, nil
+}
+
+// impersonate says for whom a request is: by issuer and subject, which are the
+// caller's identity, with groups that are marked as the gateway's, so that
+// none of a caller's can be one of the cluster's own.
+func impersonate(header http.Header, session *gate.Session) {
+	c := session.Caller()
+	header.Set("Impersonate-User", "custos:"+c.Issuer+"#"+c.Subject)
+	header["Impersonate-Group"] = []string{"system:authenticated"}
+	for _, g := range c.Groups {
+		header.Add("Impersonate-Group", "custos:"+g)
+	}
+	header.Set("Impersonate-Extra-Custos-Session", string(session.ID()))
 }
 
 // judged is a body that was judged, whole, with the request: it is on record

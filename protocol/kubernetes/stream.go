@@ -191,17 +191,8 @@ func (l *line) fromClient(r *bufio.Reader) error {
 
 // fromTarget hides and records what the target sends, and passes it on.
 func (l *line) fromTarget() error {
-	pass := func(b []byte) error {
-		l.sending.Lock()
-		defer l.sending.Unlock()
-		if err := l.permit.Answer(b); err != nil {
-			return err
-		}
-		_, err := l.client.Write(b)
-		return err
-	}
 	if !l.looked() {
-		return l.raw(l.target, pass)
+		return l.raw(l.target, func(b []byte) error { return l.pass(b, b) })
 	}
 	f := l.framing(bufio.NewReaderSize(l.target, 32<<10), false)
 	for {
@@ -209,17 +200,33 @@ func (l *line) fromTarget() error {
 		if err != nil {
 			return ended(err)
 		}
-		b := p.raw
+		seen, b := p.payload, p.raw
 		if l.plan.find != nil && (p.channel == channelOut || p.channel == channelErr) && p.at >= 0 {
 			if hidden, n := l.plan.find.Append(nil, p.payload); n > 0 {
 				l.hidden += int64(n)
-				b = reframe(p, hidden, l.spdy)
+				seen, b = hidden, reframe(p, hidden, l.spdy)
 			}
 		}
-		if err := pass(b); err != nil {
+		if p.channel == channelOther {
+			seen = p.raw
+		}
+		if err := l.pass(frameWebSocket(byte(p.channel), seen), b); err != nil {
 			return ended(err)
 		}
 	}
+}
+
+// pass records what the client is about to see, and sends it. What exec and
+// attach show is recorded in one form, messages of WebSocket with a channel
+// each, whichever the line has.
+func (l *line) pass(recorded, b []byte) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	if err := l.permit.Answer(recorded); err != nil {
+		return err
+	}
+	_, err := l.client.Write(b)
+	return err
 }
 
 func (l *line) raw(r io.Reader, pass func([]byte) error) error {
@@ -257,6 +264,7 @@ func (l *line) tell(err error) {
 	text := []byte("\r\n" + told(asRefusal(err)) + "\r\n")
 	for _, channel := range []int{channelErr, channelOut} {
 		b := frameWebSocket(byte(channel), text)
+		recorded := b
 		if l.spdy {
 			stream, ok := l.channels.stream(channel)
 			if !ok {
@@ -264,10 +272,8 @@ func (l *line) tell(err error) {
 			}
 			b = frameSPDY(stream, text)
 		}
-		l.sending.Lock()
-		defer l.sending.Unlock()
-		if l.permit.Answer(b) == nil {
-			l.client.Write(b)
+		if err := l.pass(recorded, b); err != nil {
+			l.x.log.Warn("tell client", "entry", l.permit.Entry(), "cause", err)
 		}
 		return
 	}
