@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/api"
@@ -47,6 +48,7 @@ var callers = tokens{
 	"mallory":    person("mallory", "support"),
 	"rita":       person("rita", "audit"),
 	"root":       person("root", "platform"),
+	"lasting":    {Issuer: "https://id.test", Subject: "u-lasting", Name: "lasting", Expires: time.Now().Add(time.Hour)},
 	"audit-bot":  {Issuer: "https://id.test", Subject: "bot", Name: "bot", Groups: []string{"audit", "platform"}, OnBehalfOf: &custos.Principal{Issuer: "https://id.test", Subject: "u-x"}},
 	"other-ana":  {Issuer: "https://elsewhere.test", Subject: "u-ana", Name: "ana"},
 	"named-like": {Issuer: "https://id.test", Subject: "u-z", Name: "ana"},
@@ -100,9 +102,6 @@ func renderText(_ *custos.Operation, records io.Reader, emit func(*custos.Event)
 // noAgents is a gateway's without any.
 type noAgents struct{ api.Agents }
 
-// noPolicies is a gateway's without any: tests of them are in server.
-type noPolicies struct{ api.Policies }
-
 // nothingKept keeps nobody's recordings: tests of what does are in server.
 type nothingKept struct{ api.Keeping }
 
@@ -126,7 +125,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Policies: noPolicies{}, PublicKey: g.PublicKey, Metrics: http.NotFoundHandler(),
+		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Policies: rules{}, Browsers: browsers{}, PublicKey: g.PublicKey, Metrics: http.NotFoundHandler(),
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}
