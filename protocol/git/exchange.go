@@ -416,7 +416,7 @@ type Server struct {
 }
 
 // maxTurns bounds how many pushes are looked through at once.
-const maxTurns = 8
+const maxTurns = 16
 
 func newServer(dir string, link func(string) string) *Server {
 	return &Server{masker: newMasker(), dir: dir, limits: &standardLimits, turns: make(chan struct{}, maxTurns), link: link}

@@ -32,7 +32,9 @@ func (x *exchange) push() {
 		x.unread(classPush, err, x.sayPlain)
 		return
 	}
-	in := newPktReader(raw)
+	patient := &patient{r: raw, control: http.NewResponseController(x.w)}
+	defer patient.done()
+	in := newPktReader(patient)
 	req, err := parsePush(in)
 	if err != nil {
 		x.unread(classPush, err, x.sayPlain)
@@ -46,13 +48,6 @@ func (x *exchange) push() {
 		x.probe()
 		return
 	}
-	// Pushes are looked through a few at a time: each takes memory.
-	select {
-	case x.server.turns <- struct{}{}:
-		defer func() { <-x.server.turns }()
-	case <-x.r.Context().Done():
-		return
-	}
 	say := x.sayPush(req)
 	// What the gateway itself reads to judge the push is on record before it is
 	// read, and only who may read the repository can have it read.
@@ -61,6 +56,7 @@ func (x *exchange) push() {
 		return
 	}
 	p, err := x.judge(req, in.r)
+	patient.done()
 	state := gate.Outcome{State: custos.StateOK}
 	if err != nil {
 		state.State = custos.StateError
@@ -78,6 +74,25 @@ func (x *exchange) push() {
 	x.send(req, p, say)
 }
 
+// stalled is how long a client may send nothing of a push that it has begun.
+const stalled = time.Minute
+
+// patient reads from a client that goes on sending.
+type patient struct {
+	r       io.Reader
+	control *http.ResponseController
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if err := p.control.SetReadDeadline(time.Now().Add(stalled)); err != nil {
+		return 0, fmt.Errorf("read push: %w", err)
+	}
+	return p.r.Read(b)
+}
+
+// done lets the line be silent again.
+func (p *patient) done() { p.control.SetReadDeadline(time.Time{}) }
+
 // consideration is the reading by which a push is judged.
 func (x *exchange) consideration(req *pushRequest) *custos.Operation {
 	o := discovery(x.e.name(), servicePush)
@@ -92,6 +107,13 @@ func (x *exchange) consideration(req *pushRequest) *custos.Operation {
 }
 
 func (x *exchange) judge(req *pushRequest, body io.Reader) (*pushed, error) {
+	// Pushes are looked through a few at a time: each takes memory.
+	select {
+	case x.server.turns <- struct{}{}:
+		defer func() { <-x.server.turns }()
+	case <-x.r.Context().Done():
+		return nil, x.r.Context().Err()
+	}
 	g, ok := x.session.Greeting().(*greeting)
 	if !ok {
 		return nil, errors.New("judge push: the session has no upstream")
