@@ -18,7 +18,8 @@ function card(context, c) {
       ["Reached at", how ? el("code", null, how) : "the gateway does not listen for it"],
       ["With", el("code", null, "custos connect " + c.name)],
       ...(c.admin ? [
-        ["Target", el("code", null, foreign(c.admin.address + (c.admin.database ? "/" + c.admin.database : "")))],
+        ["Target", el("code", null, foreign(c.admin.address))],
+        ["Database", c.admin.database ? el("code", null, foreign(c.admin.database)) : null],
         ["Logs in as", c.admin.username ? foreign(c.admin.username) : null],
         ["TLS", c.admin.tls || "verify-full"],
         ["Open to", c.admin.groups.length ? c.admin.groups.join(", ") : el("span.problem", null, "nobody")],

@@ -35,7 +35,7 @@ class Session {
     this.session = await get("/sessions/" + this.id);
     this.paint();
     await this.page("");
-    const anchor = location.hash && this.list.querySelector(CSS.escape ? "#" + CSS.escape(location.hash.slice(1)) : location.hash);
+    const anchor = location.hash && this.list.querySelector("#" + CSS.escape(location.hash.slice(1)));
     if (anchor) { anchor.open = true; setTimeout(() => anchor.scrollIntoView({ block: "center" })); }
     if (!this.list.children.length) this.list.append(el("li.quiet", null, "Nothing was asked in it."));
   }
@@ -115,13 +115,9 @@ class Session {
         ["Came back", o.settled_entry ? many(o.rows, "row") + ", " + bytes(o.bytes) + (o.masked ? ", " + count(o.masked) + " values hidden" : "") : null],
         ["Entry", el("span", null, count(o.entry), " ", link("/ledger?entry=" + o.entry, {}, "prove it"))], ["Class", o.class]]),
       o.settled_entry && o.bytes ? button([icon("eye"), "Show what came back"], {}, (b) => this.attempt(async () => {
-        const stage = new Stage(this.session.protocol);
-        stage.take({ operation: { ...o, text: " " } });
-        const all = [];
-        await lines("/sessions/" + this.id + "/operations/" + o.entry + "/answer", {}, (l) => all.push(l));
-        for (const l of all) stage.take(l);
-        stage.element.querySelector("header")?.remove();
-        stage.element.querySelector(".statement")?.remove();
+        const stage = new Stage(this.session.protocol, true);
+        stage.take({ operation: o });
+        await lines("/sessions/" + this.id + "/operations/" + o.entry + "/answer", {}, (l) => stage.take(l));
         fill(answer, stage.element);
         b.remove();
       })) : null, answer);

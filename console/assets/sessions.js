@@ -28,7 +28,7 @@ class Sessions {
     this.filters = el("form.filters", { role: "search", submit: (e) => { e.preventDefault(); this.apply(); }, change: () => this.apply() },
       field("Caller", "caller", this.caller), field("Connection", "connection", this.connection), field("State", "state", this.state), field("Begun in", "since", this.since));
     this.table = el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Sessions" }, el("table.list", null, el("thead", null, el("tr", null,
-      ["Caller", "Connection", "Begun", "Lasted", "Operations", "State"].map((h) => el("th", { scope: "col" }, h)))), this.body));
+      ["Caller", "Connection", "Begun", "Lasted", "Operations", "State"].map((h) => el("th", { scope: "col", class: h === "Lasted" || h === "Operations" ? "roomy" : "" }, h)))), this.body));
     this.none = el("div");
     this.element = el("div", null, el("h1", null, "Sessions"), this.live, this.filters, this.table, this.none, this.more);
   }
@@ -92,7 +92,7 @@ class Sessions {
   row(s) {
     return el("tr", { "data-row": s.id, tabindex: "0", keydown: (e) => { if (e.key === "Enter" && e.target.tagName !== "A") this.go("/sessions/" + s.id); } },
       el("td", null, link("/sessions/" + s.id, { tabindex: "-1" }, who(s))), el("td", null, foreign(s.connection)), el("td", null, when(s.started_at)),
-      el("td", null, s.ended_at ? lasted(new Date(s.ended_at) - new Date(s.started_at)) : ""), el("td.number", null, count(s.operations)),
+      el("td.roomy", null, s.ended_at ? lasted(new Date(s.ended_at) - new Date(s.started_at)) : ""), el("td.number.roomy", null, count(s.operations)),
       el("td", null, state(s.state), s.erased ? el("span.quiet", null, " erased") : null, s.held ? el("span.quiet", null, " on hold") : null));
   }
 }

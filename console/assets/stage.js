@@ -9,12 +9,12 @@ const maxRows = 300, maxBlocks = 25, maxText = 100000;
 
 // Block is one operation with its answer.
 class Block {
-  constructor(o, protocol) {
+  constructor(o, protocol, bare) {
     this.drawn = this.rows = this.text = 0;
     this.outcome = el("span");
     this.answer = el("div.answer-events");
     this.left = el("p.quiet");
-    this.element = el("article.block", { "aria-label": "Operation " + o.entry },
+    this.element = bare ? el("article.block", null, this.answer, this.left) : el("article.block", { "aria-label": "Operation " + o.entry },
       el("header", null, when(o.at), this.outcome, o.rule ? el("code", null, foreign(o.rule)) : null),
       statement(o.text, { protocol }),
       o.params?.length ? el("p.params", null, o.params.map((p, i) => [el("span.sql-param", null, "$" + (i + 1)), " ", el("code", null, foreign(p)), " "])) : null,
@@ -55,8 +55,9 @@ class Block {
 }
 
 export class Stage {
-  constructor(protocol) {
-    this.protocol = protocol;
+  // bare: what came back alone is shown, and not the operations.
+  constructor(protocol, bare) {
+    Object.assign(this, { protocol, bare });
     this.element = el("div.stage", { tabindex: "0", role: "log", "aria-label": "What was done and what came back" });
     this.blocks = new Map();
   }
@@ -70,7 +71,7 @@ export class Stage {
   take(l) {
     const near = this.element.scrollHeight - this.element.scrollTop - this.element.clientHeight < 80;
     if (l.operation) {
-      const b = new Block(l.operation, this.protocol);
+      const b = new Block(l.operation, this.protocol, this.bare);
       this.blocks.set(l.operation.entry, b);
       this.element.append(b.element);
       while (this.blocks.size > maxBlocks) {
