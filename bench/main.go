@@ -51,7 +51,7 @@ func run() error {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds over all paths; figures are medians of rounds")
 	flag.IntVar(&b.idle, "idle", 5000, "idle sessions whose memory is measured")
 	flag.BoolVar(&quick, "quick", false, "one round of one second each and 500 idle sessions, in under two minutes")
-	flag.StringVar(&only, "only", "", "comma-separated parts: wal,pgbench,tpcb,rows,idle; empty is all")
+	flag.StringVar(&only, "only", "", "comma-separated parts: wal,pgbench,tpcb,rows,idle,held; empty is all")
 	flag.Parse()
 	if quick {
 		b.seconds, b.rounds, b.idle = 1, 1, 500
@@ -85,6 +85,7 @@ var parts = []struct {
 	{"tpcb", (*bench).tpcb},
 	{"rows", (*bench).rows},
 	{"idle", (*bench).idleSessions},
+	{"held", (*bench).held},
 }
 
 func (b *bench) measure(ctx context.Context, only string) error {

@@ -23,6 +23,7 @@ type report struct {
 	tpcb    []*series
 	answers []*answer
 	crowds  []crowd
+	holds   []holds
 }
 
 func (r *report) note(format string, args ...any) {
@@ -85,6 +86,9 @@ func (r *report) String() string {
 		for _, c := range r.crowds {
 			fmt.Fprintf(&s, "| %s | %d | %.1f |\n", c.path, c.sessions, float64(c.bytes)/1024)
 		}
+	}
+	if len(r.holds) > 0 {
+		r.holding(&s)
 	}
 	s.WriteString("\n| aim | reached | |\n|---|---|---|\n")
 	for _, a := range r.aims() {

@@ -40,6 +40,7 @@ const startTimeout = 30 * time.Second
 type path struct {
 	name, address, user, password string
 	connection                    string    // "": the database's name
+	review                        string    // of custos: a reviewer's token
 	cmd                           *exec.Cmd // what stands in the way; nil: nothing
 }
 
@@ -73,6 +74,7 @@ type world struct {
 	target *testtarget.Postgres
 	paths  []*path
 	stop   []func()
+	https  string // of custos: the API's address
 }
 
 type worldOptions struct {
@@ -80,6 +82,7 @@ type worldOptions struct {
 	settings []string
 	fill     bool     // with pgbench's tables
 	environ  []string // of custos, besides what this process has
+	rules    string   // of custos, besides what masks
 }
 
 // start starts the target and all that leads to it.
@@ -381,10 +384,13 @@ func (w *world) custos(ctx context.Context, bin string, o worldOptions) (*path, 
 	if err != nil {
 		return nil, err
 	}
+	if w.https, _, err = free(); err != nil {
+		return nil, err
+	}
 	if _, err := w.file("target.password", w.target.Password+"\n"); err != nil {
 		return nil, err
 	}
-	config, err := w.file("custos.yaml", fmt.Sprintf(`listen: {https: 127.0.0.1:0, postgres: %s}
+	config, err := w.file("custos.yaml", fmt.Sprintf(`listen: {https: %s, postgres: %s}
 data_dir: custos-data
 issuers: [{url: %s, audience: %s}]
 connections:
@@ -395,13 +401,14 @@ connections:
     credential: {username: %s, password: {file: target.password}}
     access: [{groups: [dba]}]
 %s%slimits: {sessions: %d, sessions_per_caller: 0, pre_auth_timeout: 60s, free_space: {sessions: 1GiB, operations: 512MiB}}
-`, address, provider.URL, oidctest.Audience, database, w.target.Address, w.target.User,
-		w.connection(maskedConnection)+w.connection(scannedConnection), masks, o.sessions+50))
+`, w.https, address, provider.URL, oidctest.Audience, database, w.target.Address, w.target.User,
+		w.connection(maskedConnection)+w.connection(scannedConnection), masks+o.rules, o.sessions+50))
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, bin, "serve", "--config", config, "--log-level", "warn")
 	cmd.Env = append(os.Environ(), o.environ...)
 	token := provider.Mint("ana", oidctest.Lifetime(24*time.Hour))
-	return &path{name: "custos", address: address, user: "any", password: token, cmd: cmd}, w.run(ctx, cmd, address)
+	review := provider.Mint("carol", oidctest.Lifetime(24*time.Hour))
+	return &path{name: "custos", review: review, address: address, user: "any", password: token, cmd: cmd}, w.run(ctx, cmd, address)
 }
