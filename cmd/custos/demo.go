@@ -20,6 +20,7 @@ import (
 
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
+	"github.com/custos-gateway/custos/protocol/git/gittest"
 	"github.com/custos-gateway/custos/server"
 )
 
@@ -34,8 +35,8 @@ func newDemoCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show all of it on loopback, with a real database",
-		Long: "Start, on loopback only, a PostgreSQL with made-up data, a small OpenID provider and a gateway; run some statements\n" +
-			"as ana, bob and a skill, judged and masked by rules; show what is on record of them, and prove it unaltered.\n" +
+		Long: "Start, on loopback only, a PostgreSQL with made-up data, a git server, a small OpenID provider and a gateway; run\n" +
+			"statements and pushes as ana, bob and a skill, judged and masked by rules; show what is on record of them, and prove it unaltered.\n" +
 			"Then stay up, for you to try it.\n" +
 			"Everything lies in a temporary folder that goes when the demonstration ends.",
 		Args: cobra.NoArgs,
@@ -56,6 +57,7 @@ type demo struct {
 	dir      string
 	self     string
 	target   *testtarget.Postgres
+	forge    *gittest.Server
 	provider *oidctest.Provider
 	https    string
 	postgres string
@@ -69,7 +71,7 @@ func (d *demo) close() {
 }
 
 func (d *demo) run(once bool) error {
-	for _, step := range []func() error{d.prepare, d.startTarget, d.startProvider, d.startGateway, d.show} {
+	for _, step := range []func() error{d.prepare, d.startTarget, d.startForge, d.startProvider, d.startGateway, d.show} {
 		if err := step(); err != nil {
 			if log, e := os.ReadFile(d.logFile()); e == nil {
 				fmt.Fprintf(d.g.stderr, "the gateway's log:\n%s", log)
@@ -145,7 +147,7 @@ func (d *demo) startProvider() error {
 
 func (d *demo) startGateway() error {
 	d.say("starting the gateway")
-	config := strings.NewReplacer("ISSUER", d.provider.URL, "TARGET", d.target.Address).Replace(sampleConfig)
+	config := strings.NewReplacer("ISSUER", d.provider.URL, "TARGET", d.target.Address, "FORGE", strings.TrimPrefix(d.forge.URL, "http://")).Replace(sampleConfig)
 	path := filepath.Join(d.dir, "custos.yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err

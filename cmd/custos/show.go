@@ -59,6 +59,9 @@ func (d *demo) show() error {
 	if err := d.agree(ana, skill); err != nil {
 		return err
 	}
+	if err := d.push(skill); err != nil {
+		return err
+	}
 	if err := d.look(ana, masked, judged); err != nil {
 		return err
 	}

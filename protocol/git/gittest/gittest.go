@@ -1,19 +1,21 @@
-// Package gittest runs a real git server for tests: git-http-backend behind
+// Package gittest runs a real git server for tests and the demonstration: git-http-backend behind
 // Go's CGI, on loopback.
 package gittest
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cgi"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Server is a git server with a folder of bare repositories, for one user.
@@ -24,38 +26,54 @@ type Server struct {
 	// Before, if not nil, sees each request that was let in; false: it was
 	// answered.
 	Before func(http.ResponseWriter, *http.Request) bool
+
+	http *http.Server
 }
 
-// Start starts a server.
+// Start starts a server, which ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	path, err := exec.Command("git", "--exec-path").Output()
+	s, err := Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Dir: t.TempDir(), Username: "gateway", Password: "hunter2-of-the-gateway"}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Open starts a server with its repositories in a folder.
+func Open(dir string) (*Server, error) {
+	path, err := exec.Command("git", "--exec-path").Output()
+	if err != nil {
+		return nil, fmt.Errorf("start git server: %w; install Debian's git", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start git server: %w", err)
+	}
+	s := &Server{URL: "http://" + l.Addr().String(), Dir: dir, Username: "gateway", Password: "hunter2-of-the-gateway"}
 	backend := &cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"), Dir: s.Dir,
 		Stderr: io.Discard,
 		Env:    []string{"GIT_PROJECT_ROOT=" + s.Dir, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=" + s.Username, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "HOME=" + s.Dir},
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.http = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		if user != s.Username || subtle.ConstantTimeCompare([]byte(password), []byte(s.Password)) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		if s.Before != nil && !s.Before(w, r) {
-			return
+		if s.Before == nil || s.Before(w, r) {
+			backend.ServeHTTP(w, r)
 		}
-		// CGI has no chunks: the backend reads to the end of its input.
-		backend.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	s.URL = server.URL
-	return s
+	})}
+	go s.http.Serve(l)
+	return s, nil
 }
+
+// Close ends the server.
+func (s *Server) Close() { s.http.Close() }
 
 // Repository makes an empty bare repository, with settings as key=value, and
 // returns its folder.
