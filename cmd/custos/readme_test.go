@@ -28,11 +28,11 @@ func TestReadme(t *testing.T) {
 		t.Fatal("the README's configuration has no policies")
 	}
 	t.Setenv("ORDERS_PASSWORD", "unread")
-	demo := strings.NewReplacer("ISSUER", "http://127.0.0.1:1", "TARGET", "127.0.0.1:1").Replace(sampleConfig)
+	demo := strings.NewReplacer("ISSUER", "http://127.0.0.1:1", "TARGET", "127.0.0.1:1", "FORGE", "127.0.0.1:2").Replace(sampleConfig)
 	for name, text := range map[string]string{"whole": whole, "policies": rest + blocks[1][1], "demo": demo} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "custos.yaml")
-		for file, content := range map[string]string{path: text, filepath.Join(dir, "orders.password"): "unread"} {
+		for file, content := range map[string]string{path: text, filepath.Join(dir, "orders.password"): "unread", filepath.Join(dir, "git.password"): "unread"} {
 			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
