@@ -13,23 +13,26 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/approval"
+	"github.com/custos-gateway/custos/store"
 )
 
 // Approval is one as people see it.
 type Approval struct {
-	ID         string   `json:"id"`
-	State      string   `json:"state"`
-	Caller     string   `json:"caller"`
-	OnBehalfOf string   `json:"on_behalf_of,omitempty"`
-	Kind       string   `json:"kind,omitempty"` // of caller
-	Connection string   `json:"connection"`
-	Text       string   `json:"text"`
-	Params     []string `json:"params,omitempty"`
-	Verbs      []string `json:"verbs,omitempty"`
-	Objects    []string `json:"objects,omitempty"`
-	Rule       string   `json:"rule"`
-	Reason     string   `json:"reason,omitempty"`
-	Policy     string   `json:"policy,omitempty"`
+	ID         string `json:"id"`
+	State      string `json:"state"`
+	Caller     string `json:"caller"`
+	OnBehalfOf string `json:"on_behalf_of,omitempty"`
+	Kind       string `json:"kind,omitempty"` // of caller
+	Connection string `json:"connection"`
+	// Protocol is what Text is of; "" where there is none.
+	Protocol string   `json:"protocol,omitempty"`
+	Text     string   `json:"text"`
+	Params   []string `json:"params,omitempty"`
+	Verbs    []string `json:"verbs,omitempty"`
+	Objects  []string `json:"objects,omitempty"`
+	Rule     string   `json:"rule"`
+	Reason   string   `json:"reason,omitempty"`
+	Policy   string   `json:"policy,omitempty"`
 	// Purpose is what it is for, in the words of who asks.
 	Purpose string `json:"purpose,omitempty"`
 	// Estimate is how much it would change. Who asks is not shown it: it could
@@ -99,6 +102,9 @@ func (s *server) approvalFor(ctx context.Context, p *custos.Principal, a *custos
 		}
 		v.Effects, v.BreakGlass = a.Effects, a.BreakGlass
 	} else if o, err := s.Index.Operation(ctx, a.Session, a.Operation); err == nil {
+		if of, err := s.Index.Session(ctx, a.Session, store.Filter{}); err == nil {
+			v.Protocol = of.Protocol
+		}
 		v.Text, v.Params, v.Verbs, v.Objects, v.Masks, v.DryRun = o.Text, o.Params, o.Verbs, o.Objects, o.Masks, o.DryRun
 	}
 	if !a.Concerns(p) {

@@ -43,6 +43,7 @@ func (d *decoder) check(c *Config, opts Options) {
 	d.checkAgents(c)
 	d.checkSecrets(c)
 	d.checkNotify(c)
+	d.checkConsole(c)
 	d.checkPolicies(c, opts)
 	d.checkLimits(&c.Limits)
 	d.checkLedger(&c.Ledger)

@@ -128,11 +128,15 @@ type Issuer struct {
 	// Kubernetes API server wants one.
 	TokenFile string `yaml:"token_file"`
 	// The public client that custos login uses at this issuer. Absent:
-	// nobody logs in here with custos login.
+	// nobody logs in here with custos login. The console uses it too, unless
+	// console says otherwise.
 	ClientID string `yaml:"client_id"`
 	// The scopes that custos login asks for. Absent: openid, profile and
 	// offline_access.
 	Scopes []string `yaml:"scopes"`
+	// The client that people sign in to the console with, where it is not
+	// client_id.
+	Console *ConsoleClient `yaml:"console"`
 }
 
 // Roles says which groups may do what on the gateway itself.

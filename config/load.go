@@ -109,7 +109,7 @@ func (c *Config) complete(base string) {
 			n.Database = n.Name
 		}
 	}
-	for _, p := range slices.Concat(paths, c.secretPaths(), c.notifyPaths()) {
+	for _, p := range slices.Concat(paths, c.secretPaths(), c.notifyPaths(), c.consolePaths()) {
 		*p = absolute(base, *p)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -61,7 +62,8 @@ func hosts(c *config.Config) []string {
 
 // site is what is served over HTTPS: the console, the door to it, and the API.
 func (s *Server) site() (http.Handler, error) {
-	door := signin.New(signin.Options{Provider: s.provider, Verify: s.verifier.Verify, Now: s.Now, Logger: s.Logger})
+	door := signin.New(signin.Options{Provider: s.provider, Verify: s.verifier.Verify, Now: s.Now, Logger: s.Logger,
+		URL: func() string { return s.inForce.Load().config.URL }})
 	answers, err := s.api(door)
 	if err != nil {
 		return nil, err
@@ -79,19 +81,32 @@ func (s *Server) site() (http.Handler, error) {
 	return mux, nil
 }
 
-// provider is whom people sign in at with a browser: the same as with custos
-// login.
-func (s *Server) provider() (signin.Provider, error) {
-	for _, i := range s.inForce.Load().config.Issuers {
-		if i.ClientID == "" {
+// provider is whom people sign in at with a browser: the first issuer that has
+// a client for it.
+func (s *Server) provider(ctx context.Context) (signin.Provider, error) {
+	r := s.inForce.Load()
+	for _, i := range r.config.Issuers {
+		if i.ClientID == "" && i.Console == nil {
 			continue
 		}
 		client, err := login.HTTPClient(i.CAFile)
 		if err != nil {
-			return signin.Provider{}, err
+			return signin.Provider{}, fmt.Errorf("sign in: the certificates of the issuer's ca_file can't be read; the gateway's administrator knows more: %w", err)
 		}
-		d := s.login()
-		return signin.Provider{Discovery: login.Discovery(d), HTTP: client}, nil
+		p := signin.Provider{Discovery: login.Discovery{Issuer: i.URL, ClientID: i.ClientID, Audience: i.Audience, Scopes: i.Scopes}, HTTP: client}
+		if c := i.Console; c != nil {
+			p.ClientID = c.ClientID
+			if len(c.Scopes) > 0 {
+				p.Scopes = c.Scopes
+			}
+			if c.Secret != nil {
+				if p.Secret, err = r.secret(c.Secret)(ctx); err != nil {
+					s.Logger.Error("read secret of the console's client", "cause", err)
+					return signin.Provider{}, errors.New("sign in: the secret of the console's client can't be read; the gateway's log says why")
+				}
+			}
+		}
+		return p, nil
 	}
 	return signin.Provider{}, errors.New("sign in: no issuer of the configuration has a client_id; docs/console.md says how to set one up")
 }

@@ -107,7 +107,7 @@ class Inbox {
       el("header.head", null, el("h2", null, who(a), el("span.quiet", null, a.for ? " asks for access to " : " on "), foreign(a.connection)),
         el("p", null, state(a.state), a.break_glass ? chip("glass broken", "bad") : null,
           a.state === "pending" ? el("span.left", { "data-until": a.expires_at }, left(a.expires_at)) : null)),
-      a.for ? null : statement(a.text),
+      a.for ? null : statement(a.text, { protocol: a.protocol }),
       a.params?.length ? el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Parameters" }, el("table.data", null, el("caption", null, "Parameters"),
         el("tbody", null, a.params.map((p, i) => el("tr", null, el("th", { scope: "row" }, "$" + (i + 1)), el("td", null, foreign(p))))))) : null,
       facts([

@@ -57,11 +57,17 @@ export function highlighted(text, fold) {
   return all.map((t) => (t.kind === "space" || t.kind === "word" || t.kind === "sign" ? shown(t.text) : el("span", { class: "sql-" + t.kind }, shown(t.text))));
 }
 
+// diff is a text with the lines that differ in colour.
+function diff(text) {
+  const kinds = { "+": "added", "-": "removed", "@": "place" };
+  return text.split("\n").map((l, i) => [i ? "\n" : "", kinds[l[0]] ? el("span", { class: "diff-" + kinds[l[0]] }, shown(l)) : shown(l)]);
+}
+
 // statement is a block with a statement, and a switch between folded and as
 // sent.
 export function statement(text, { protocol = "postgres" } = {}) {
   if (!text) return el("p.quiet", null, "The text is not on record any more: its recording was erased.");
-  if (protocol !== "postgres") return el("pre.code", { tabindex: "0" }, shown(text));
+  if (protocol !== "postgres") return el("pre.code", { tabindex: "0", "aria-label": "Statement" }, protocol === "git" ? diff(text) : shown(text));
   const code = el("pre.code", { tabindex: "0", "aria-label": "Statement" });
   let fold = true;
   const show = () => { code.replaceChildren(...highlighted(text, fold).flat()); };

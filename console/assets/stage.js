@@ -3,6 +3,7 @@
 
 import { el, fill, icon, state, when, lasted, count, foreign, shown, button } from "./dom.js";
 import { statement } from "./sql.js";
+import { Terminal } from "./terminal.js";
 
 // How much is drawn at once; what is left out is said.
 const maxRows = 300, maxBlocks = 25, maxText = 100000;
@@ -11,6 +12,7 @@ const maxRows = 300, maxBlocks = 25, maxText = 100000;
 class Block {
   constructor(o, protocol, bare) {
     this.drawn = this.rows = this.text = 0;
+    this.protocol = protocol;
     this.outcome = el("span");
     this.answer = el("div.answer-events");
     this.left = el("p.quiet");
@@ -30,6 +32,16 @@ class Block {
     this.answer.append(el("pre.input", { "aria-label": "Input" }, shown(data.slice(0, maxText))));
   }
 
+  // output goes on where the last left off, unless something else came between.
+  output(text) {
+    const last = this.answer.lastChild;
+    if (this.protocol === "kubernetes" || this.protocol === "ssh") {
+      if (!this.terminal || last !== this.terminal.element) this.answer.append((this.terminal = new Terminal()).element);
+      this.terminal.write(text);
+    } else if (last?.matches?.(".output")) last.append(...shown(text));
+    else this.answer.append(el("pre.output", { tabindex: "0" }, shown(text)));
+  }
+
   event(e) {
     if (e.columns) {
       this.columns = e.columns;
@@ -44,7 +56,7 @@ class Block {
         this.body.append(el("tr", null, e.row.map((v) => (v === null ? el("td.null", null, "null") : el("td", null, foreign(v))))));
       }
     } else if (e.text) {
-      if (this.text < maxText) this.answer.append(el("pre.output", { tabindex: "0" }, shown(e.text.slice(0, maxText - this.text))));
+      if (this.text < maxText) this.output(e.text.slice(0, maxText - this.text));
       this.text += e.text.length;
     } else if (e.notice) this.answer.append(el("p.notice", null, foreign(e.notice)));
     else if (e.error) this.answer.append(el("p.problem", null, foreign(e.error)));

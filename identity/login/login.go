@@ -132,6 +132,8 @@ type Client struct {
 	Discovery
 	// HTTP talks to the issuer. Needed; see HTTPClient.
 	HTTP *http.Client
+	// Secret is the client's, where it is not a public one.
+	Secret string
 	// Out is where people are told what to do. Needed.
 	Out io.Writer
 	// Open shows a URL in a browser. Nil: the system's opener. An error is
@@ -162,7 +164,8 @@ func (c *Client) discover(ctx context.Context) (context.Context, *endpoints, err
 	e := &endpoints{provider: provider, client: *c}
 	e.client.Discovery = d
 	e.config = oauth2.Config{ClientID: d.ClientID, Scopes: d.Scopes, Endpoint: provider.Endpoint()}
-	e.config.Endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client has no secret to authenticate with
+	e.config.ClientSecret = c.Secret
+	e.config.Endpoint.AuthStyle = authStyle(provider, c.Secret)
 	for name, u := range map[string]string{"authorization_endpoint": e.config.Endpoint.AuthURL, "token_endpoint": e.config.Endpoint.TokenURL,
 		"device_authorization_endpoint": e.config.Endpoint.DeviceAuthURL} {
 		if name == "device_authorization_endpoint" && u == "" {
@@ -174,6 +177,20 @@ func (c *Client) discover(ctx context.Context) (context.Context, *endpoints, err
 		}
 	}
 	return ctx, e, nil
+}
+
+// authStyle is how a client shows itself at the token endpoint: by its name if
+// it is public, else by HTTP Basic, which every issuer takes that does not say
+// otherwise (OpenID Connect Discovery 1.0, section 3).
+func authStyle(provider *oidc.Provider, secret string) oauth2.AuthStyle {
+	var says struct {
+		Methods []string `json:"token_endpoint_auth_methods_supported"`
+	}
+	post := provider.Claims(&says) == nil && slices.Contains(says.Methods, "client_secret_post") && !slices.Contains(says.Methods, "client_secret_basic")
+	if secret == "" || post {
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleInHeader
 }
 
 // audienceOption asks for the gateway's audience where the client's id is not

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/custos-gateway/custos/identity/login"
@@ -77,7 +78,7 @@ func (d *Door) ask(w http.ResponseWriter, r *http.Request, do func(context.Conte
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
 	defer cancel()
-	p, err := d.o.Provider()
+	p, err := d.o.Provider(ctx)
 	if err == nil {
 		err = do(ctx, p)
 	}
@@ -90,10 +91,18 @@ func (d *Door) ask(w http.ResponseWriter, r *http.Request, do func(context.Conte
 }
 
 func (d *Door) start(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	next := local(query.Get("next"))
+	// The cookies are one host's: who comes by another name goes on by this one,
+	// once: something on the way may have put another name.
+	if here := d.origin(r); here != "https://"+r.Host && !query.Has("here") {
+		http.Redirect(w, r, here+StartPath+"?"+url.Values{"next": {next}, "here": {"1"}}.Encode(), http.StatusSeeOther)
+		return
+	}
 	var to string
-	a := attempt{Next: local(r.URL.Query().Get("next"))}
+	a := attempt{Next: next}
 	if d.ask(w, r, func(ctx context.Context, p Provider) (err error) {
-		to, a.Attempt, err = p.client().Begin(ctx, redirect(r))
+		to, a.Attempt, err = p.client().Begin(ctx, d.redirect(r))
 		return err
 	}) {
 		http.SetCookie(w, a.cookie())
@@ -114,7 +123,7 @@ func (p Provider) client() *login.Client {
 	if len(d.Scopes) == 0 {
 		d.Scopes = []string{"openid", "profile"}
 	}
-	return &login.Client{Discovery: d, HTTP: p.HTTP}
+	return &login.Client{Discovery: d, Secret: p.Secret, HTTP: p.HTTP}
 }
 
 func (d *Door) back(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +135,7 @@ func (d *Door) back(w http.ResponseWriter, r *http.Request) {
 	}
 	var name string
 	if !d.ask(w, r, func(ctx context.Context, p Provider) error {
-		l, err := p.client().Finish(ctx, redirect(r), a.Attempt, r.URL.Query())
+		l, err := p.client().Finish(ctx, d.redirect(r), a.Attempt, r.URL.Query())
 		if err != nil {
 			return err
 		}
@@ -150,7 +159,7 @@ func (d *Door) back(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) giveToken(w http.ResponseWriter, r *http.Request) {
 	s := d.find(r)
-	if s == nil || !ownPage(r) {
+	if s == nil || !d.ownPage(r) {
 		http.Error(w, ErrNobody.Error(), http.StatusUnauthorized)
 		return
 	}

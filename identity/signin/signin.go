@@ -72,14 +72,19 @@ var (
 // Provider is whom people sign in at.
 type Provider struct {
 	login.Discovery
+	// Secret is the client's; "": it is a public one.
+	Secret string
 	// HTTP talks to it; see login.HTTPClient.
 	HTTP *http.Client
 }
 
-// Options are what a Door is made of. All are required.
+// Options are what a Door is made of. All but URL are required.
 type Options struct {
 	// Provider is asked for at each sign-in.
-	Provider func() (Provider, error)
+	Provider func(context.Context) (Provider, error)
+	// URL is where people reach the gateway; "": by whatever name they use. It is
+	// asked at each request, and may be nil.
+	URL func() string
 	// Verify verifies the token that the provider gave, as if it had come as a
 	// bearer's.
 	Verify func(ctx context.Context, token string) (*custos.Principal, error)
@@ -117,7 +122,7 @@ func (d *Door) Caller(r *http.Request) (*custos.Principal, error) {
 	}
 	// Reading a recording puts an entry on record: what another site makes a
 	// browser ask for does neither.
-	if !ownPage(r) {
+	if !d.ownPage(r) {
 		return nil, ErrForeign
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead &&
@@ -130,12 +135,9 @@ func (d *Door) Caller(r *http.Request) (*custos.Principal, error) {
 
 // ownPage reports whether the browser says that a page of this origin makes
 // the request (Fetch Metadata, section 2.3). What is no browser has no cookie.
-func ownPage(r *http.Request) bool {
-	if origin := r.Header.Get("Origin"); origin != "" {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" || u.Host != r.Host {
-			return false
-		}
+func (d *Door) ownPage(r *http.Request) bool {
+	if origin := r.Header.Get("Origin"); origin != "" && origin != d.origin(r) {
+		return false
 	}
 	return r.Header.Get("Sec-Fetch-Site") == "same-origin"
 }
@@ -190,10 +192,20 @@ func (d *Door) leave(r *http.Request) {
 	}
 }
 
-// redirect is the address that the provider sends browsers back to. The host is
-// the one that the browser asked for: the provider sends nobody to one that is
-// not registered there.
-func redirect(r *http.Request) string { return "https://" + r.Host + CallbackPath }
+// origin is the gateway's, as browsers write it: the one that was configured,
+// or the one that the browser asked for. The provider sends nobody to one that
+// is not registered there.
+func (d *Door) origin(r *http.Request) string {
+	if d.o.URL != nil {
+		if u, err := url.Parse(d.o.URL()); err == nil && u.Host != "" {
+			return u.Scheme + "://" + u.Host
+		}
+	}
+	return "https://" + r.Host
+}
+
+// redirect is the address that the provider sends browsers back to.
+func (d *Door) redirect(r *http.Request) string { return d.origin(r) + CallbackPath }
 
 // local is where a browser goes to after it signed in: a path of this host.
 func local(next string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -48,8 +49,8 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.door = New(Options{
-		Provider: func() (Provider, error) {
-			return Provider{login.Discovery{Issuer: s.provider.URL, ClientID: oidctest.ClientID, Audience: oidctest.Audience, Scopes: []string{"openid", "groups", "offline_access"}}, client}, nil
+		Provider: func(context.Context) (Provider, error) {
+			return Provider{Discovery: login.Discovery{Issuer: s.provider.URL, ClientID: oidctest.ClientID, Audience: oidctest.Audience, Scopes: []string{"openid", "groups", "offline_access"}}, HTTP: client}, nil
 		},
 		Verify: verifier.Verify, Now: clock, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -311,12 +312,67 @@ func TestNextStaysHere(t *testing.T) {
 	}
 }
 
+// TestConfiguredURL: who comes by another name is sent on to the one that is
+// registered with the provider.
+func TestConfiguredURL(t *testing.T) {
+	s := newSite(t)
+	s.door.o.URL = func() string { return s.server.URL + "/" }
+	other := strings.Replace(s.server.URL, "127.0.0.1", "example.com", 1)
+	s.browser.CheckRedirect = func(r *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
+	dial := s.server.Client().Transport.(*http.Transport).Clone()
+	dial.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, s.server.Listener.Addr().String())
+	}
+	s.browser.Transport = dial
+	resp, _ := s.get(s.browser, other+StartPath+"?next=/ledger")
+	if got, want := resp.Header.Get("Location"), s.server.URL+StartPath+"?here=1&next=%2Fledger"; got != want {
+		t.Errorf("sent to %s, want %s", got, want)
+	}
+	resp, _ = s.get(s.browser, s.server.URL+StartPath+"?here=1")
+	if to := must(url.Parse(resp.Header.Get("Location"))); to.Query().Get("redirect_uri") != s.server.URL+CallbackPath {
+		t.Errorf("sent to %s", to)
+	}
+}
+
+// TestConfidentialClient has a client with a secret show it as HTTP has it, and
+// not in the page's address.
+func TestConfidentialClient(t *testing.T) {
+	s := newSite(t)
+	provider := s.door.o.Provider
+	s.door.o.Provider = func(ctx context.Context) (Provider, error) {
+		p, err := provider(ctx)
+		p.Secret = "hidden-secret"
+		p.HTTP = &http.Client{Transport: seen{p.HTTP.Transport, func(r *http.Request) {
+			if id, secret, ok := r.BasicAuth(); r.URL.Path == "/oauth/token" && (!ok || id != oidctest.ClientID || secret != "hidden-secret") {
+				t.Errorf("shown: %s %s %v", id, secret, ok)
+			}
+		}}}
+		return p, err
+	}
+	page, _ := s.begin(s.browser, "/")
+	if strings.Contains(page, "hidden-secret") {
+		t.Error(page)
+	}
+	s.signIn(s.browser, "ana", "/")
+}
+
+// seen looks at requests.
+type seen struct {
+	http.RoundTripper
+	look func(*http.Request)
+}
+
+func (s seen) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.look(r)
+	return s.RoundTripper.RoundTrip(r)
+}
+
 // TestBounds: a provider that is not there, one that nobody set up, and more
 // people than there is room for.
 func TestBounds(t *testing.T) {
 	s := newSite(t)
 	provider := s.door.o.Provider
-	s.door.o.Provider = func() (Provider, error) { return Provider{}, errors.New("sign in: nobody set it up") }
+	s.door.o.Provider = func(context.Context) (Provider, error) { return Provider{}, errors.New("sign in: nobody set it up") }
 	if resp, body := s.get(s.browser, s.server.URL+StartPath); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, "nobody set it up") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
