@@ -22,6 +22,7 @@ type report struct {
 	selects []*series
 	tpcb    []*series
 	answers []*answer
+	agents  []*answer // direct is the gateway itself
 	crowds  []crowd
 	holds   []holds
 }
@@ -76,6 +77,9 @@ func (r *report) String() string {
 	}
 	if len(r.selects) > 0 {
 		r.latency(&s)
+	}
+	if len(r.agents) > 0 {
+		r.agentsTable(&s)
 	}
 	if len(r.wal) > 0 {
 		r.records(&s)
@@ -189,6 +193,10 @@ func (r *report) aims() []aim {
 			least = leastMasked
 		}
 		aims = append(aims, aim{fmt.Sprintf("%s: at least %.2f of direct", a.name, least), fmt.Sprintf("%.2f", got), got >= least})
+	}
+	for _, a := range r.agents {
+		got := median(a.ratios("agent"))
+		aims = append(aims, aim{fmt.Sprintf("%s by an agent: at least %.2f of the gateway itself", a.name, leastOfGateway), fmt.Sprintf("%.2f", got), got >= leastOfGateway})
 	}
 	for _, c := range r.crowds {
 		if c.path == "custos" {

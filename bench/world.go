@@ -72,9 +72,9 @@ func (p *path) connect(ctx context.Context) (*pgconn.PgConn, error) {
 type world struct {
 	dir    string
 	target *testtarget.Postgres
+	https  string // of custos
 	paths  []*path
 	stop   []func()
-	https  string // of custos: the API's address
 }
 
 type worldOptions struct {
@@ -393,6 +393,8 @@ func (w *world) custos(ctx context.Context, bin string, o worldOptions) (*path, 
 	config, err := w.file("custos.yaml", fmt.Sprintf(`listen: {https: %s, postgres: %s}
 data_dir: custos-data
 issuers: [{url: %s, audience: %s}]
+roles: {admin: [dba]}
+agents: [{name: near}]
 connections:
   - name: %s
     protocol: postgres
@@ -402,7 +404,7 @@ connections:
     access: [{groups: [dba]}]
 %s%slimits: {sessions: %d, sessions_per_caller: 0, pre_auth_timeout: 60s, free_space: {sessions: 1GiB, operations: 512MiB}}
 `, w.https, address, provider.URL, oidctest.Audience, database, w.target.Address, w.target.User,
-		w.connection(maskedConnection)+w.connection(scannedConnection), masks+o.rules, o.sessions+50))
+		w.connection(maskedConnection)+w.connection(scannedConnection)+w.connection(agentConnection)+"    agent: near\n", masks+o.rules, o.sessions+50))
 	if err != nil {
 		return nil, err
 	}

@@ -31,13 +31,14 @@ const ALPN = "custos-agent/1"
 // Limits of the protocol.
 const (
 	// Window is how many bytes of one stream may wait at one end of it.
-	Window = 256 << 10
+	Window = 512 << 10
 	// maxLine bounds a line of words, in bytes.
 	maxLine = 1 << 10
 	// maxCertificate bounds a certificate and a request for one, in bytes.
 	maxCertificate = 16 << 10
-	// frame is how much one stream sends before another has its turn, in bytes.
-	frame = 32 << 10
+	// frame is how much one stream sends before another has its turn, in bytes:
+	// with its header, four full TLS records.
+	frame = 4*(16<<10) - headerSize
 	// backlog is how many streams may be on their way to being opened.
 	backlog = 256
 )
