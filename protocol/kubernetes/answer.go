@@ -153,6 +153,12 @@ func (a *answering) head(resp *http.Response) error {
 	}
 	a.x.mark(a.permit.Entry())
 	a.x.w.WriteHeader(resp.StatusCode)
+	if a.x.streams {
+		// Clients wait for the head before there is anything to tell.
+		if err := a.x.control.Flush(); err != nil {
+			return fmt.Errorf("send answer: %w", err)
+		}
+	}
 	return nil
 }
 

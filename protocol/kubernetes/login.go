@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,7 +20,7 @@ import (
 // login makes the way to an API server, on which the credential is put into
 // each request: a bearer token, which stands where a password does, or the
 // client certificate of the connection's TLS. conn is the first line of it.
-func (s *Server) login(_ context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
+func (s *Server) login(ctx context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
 	secure, err := targetTLS(c)
 	if err != nil {
 		return nil, err
@@ -34,10 +35,37 @@ func (s *Server) login(_ context.Context, conn net.Conn, c *custos.Connection, c
 		// A change of protocols needs HTTP/1.1.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	l := &lending{transport, scheme, c.Address, cred}
-	return &gate.Target{HTTP: l, Greeting: &rehearsal{l}, Close: func() {
+	t := &gate.Target{HTTP: l, Greeting: &rehearsal{l}, Close: func() {
 		transport.CloseIdleConnections()
 		lines.close()
-	}}, nil
+	}}
+	if err := l.greet(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// greet asks for what everybody may see: whether the credential is taken shows
+// all the same.
+func (l *lending) greet(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://kubernetes/version", nil)
+	if err != nil {
+		return fmt.Errorf("log in to API server: %w", err)
+	}
+	resp, err := l.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("log in to API server: %w", err)
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the line can be used again
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return errors.New("log in to API server: it does not take the credential: give it a token that is valid, or a client certificate under tls")
+	case resp.StatusCode >= http.StatusInternalServerError:
+		return fmt.Errorf("log in to API server: it answers %s", resp.Status)
+	}
+	return nil
 }
 
 // lending puts the credential into requests, and sends them to the target and

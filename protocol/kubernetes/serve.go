@@ -40,12 +40,22 @@ type exchange struct {
 func (s *Server) serve(session *gate.Session, path string, w http.ResponseWriter, r *http.Request) {
 	x := &exchange{Server: s, session: session, w: w, r: r, control: http.NewResponseController(w), log: s.Logger.With("session", session.ID())}
 	w.Header().Set("Custos-Session", string(session.ID()))
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err != nil {
-		return // the client is gone
+	// The request ends with its client, and with its session.
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	stop := context.AfterFunc(session.Context(), func() { cancel(context.Cause(session.Context())) })
+	defer stop()
+	r = r.WithContext(ctx)
+	x.r = r
+	var raw []byte
+	var err, own error
+	if r.ContentLength <= maxBody {
+		if raw, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1)); err != nil {
+			return // the client is gone
+		}
 	}
-	var own error
-	if len(raw) > maxBody {
+	if len(raw) > maxBody || r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close") // the rest is not read
 		raw, own = nil, refuse(ruleTooLong, fmt.Sprintf("the body is longer than %d bytes, and the API server takes no more", maxBody), "send less at once")
 	}
 	op, t, err := understand(r.Method, path, r.URL.RawQuery, r.Header, raw, &s.MaskKey)
