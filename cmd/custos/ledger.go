@@ -94,6 +94,9 @@ func (g *globals) printStoreReport(r *export.StoreReport) error {
 			if r.Checkpoint.Cosigned > 0 {
 				fmt.Fprintf(&b, "ok      witnesses cosigned %d entries\n", r.Checkpoint.Cosigned)
 			}
+			if c := r.Checkpoint; c.Cosigned > 0 && c.Cosigned < c.Size {
+				fmt.Fprintf(&b, "note    %d entries came after what witnesses cosigned: ask whoever runs them whether they were away, or refused\n", c.Size-c.Cosigned)
+			}
 		}
 		if _, err := g.stdout.Write([]byte(b.String())); err != nil {
 			return err
