@@ -37,7 +37,7 @@ const reasonInterrupted = "interrupted: the gateway ended without closing it"
 // goes by what the ledger says, and the ledger says what was done.
 //
 // each, if it is not nil, is given every entry, as it is gone through.
-func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time, each func(*custos.Entry)) (*Recovered, error) {
+func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time, each func(index uint64, e *custos.Entry)) (*Recovered, error) {
 	open := map[custos.SessionID]*lost{}
 	if err := log.Scan(0, log.Size(), func(index uint64, leaf, _ []byte) error {
 		e, err := custos.ParseEntry(leaf)
@@ -45,7 +45,7 @@ func Recover(log *ledger.Log, recordings *recording.Store, now func() time.Time,
 			return fmt.Errorf("entry %d: %w", index, err)
 		}
 		if each != nil {
-			each(e)
+			each(index, e)
 		}
 		track(open, index, e)
 		return nil

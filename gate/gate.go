@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -133,6 +134,8 @@ type Config struct {
 	Sessions, SessionsPerCaller int
 	// Hold is how long an operation waits for people, by kind of caller.
 	Hold map[custos.Kind]time.Duration
+	// Past is what callers took before the gate was started; nil: nothing.
+	Past *Past
 	// TokenGrace is how long a session outlives its token.
 	TokenGrace time.Duration
 	// LoginTimeout bounds dialling and logging in to a target.
@@ -166,7 +169,12 @@ func New(c Config) (*Gate, error) {
 	if c.LoginTimeout <= 0 {
 		c.LoginTimeout = 30 * time.Second
 	}
-	return &Gate{Config: c, live: map[custos.SessionID]*Session{}, byCaller: map[callerKey]int{}, meters: map[meterKey]*meter{}}, nil
+	g := &Gate{Config: c, live: map[custos.SessionID]*Session{}, byCaller: map[callerKey]int{}, meters: map[meterKey]*meter{}}
+	if c.Past != nil {
+		maps.Copy(g.meters, c.Past.meters)
+		g.Past = nil
+	}
+	return g, nil
 }
 
 // Knock is a client at the door.

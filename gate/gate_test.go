@@ -537,6 +537,58 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// A gate that is started on the ledger of another goes on counting.
+func TestUsageOutlivesTheGate(t *testing.T) {
+	w, g := newWorld(t)
+	s := w.open(t, g)
+	w.heard()
+	run := func(s *Session, text string, writes bool, rows int64) {
+		r := op(text)
+		r.Operation.Writes = writes
+		permits, err := s.Submit(t.Context(), nil, []Request{r})
+		if err != nil {
+			return // refused
+		}
+		if err := s.Send(permits); err != nil {
+			t.Fatal(err)
+		}
+		if err := permits[0].Answer([]byte("four")); err != nil {
+			t.Fatal(err)
+		}
+		if err := permits[0].Settle(Outcome{State: custos.StateOK, Rows: rows}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(s, "select", false, 7)
+	run(s, "insert", true, 1)
+	run(s, "drop", true, 0)
+	s.Close("done")
+	var past Past
+	for i, e := range w.book.entries {
+		past.Entry(uint64(i), e)
+	}
+	c := g.Config
+	c.Past = &past
+	again, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := w.open(t, again)
+	w.heard()
+	run(later, "select", false, 0)
+	want := custos.Counts{Operations: 3, Writes: 1, Refused: 1, Rows: 8, Bytes: 8}
+	if got := w.usage[len(w.usage)-1]; got.Hour != want || got.Day != want || got.Session != (custos.Counts{}) {
+		t.Errorf("usage %+v, want %+v by hour and day", got, want)
+	}
+	old := Past{Since: time.Now().Add(time.Hour)}
+	for i, e := range w.book.entries {
+		old.Entry(uint64(i), e)
+	}
+	if len(old.meters) != 0 {
+		t.Error("what is too old counts")
+	}
+}
+
 func TestSessionEndsWithItsToken(t *testing.T) {
 	w, g := newWorld(t)
 	w.expires = time.Now().Add(10 * time.Millisecond)

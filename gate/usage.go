@@ -62,7 +62,7 @@ func subtract(sum, c *custos.Counts) {
 }
 
 // meter counts what one caller takes on one connection, across sessions. It
-// is kept in memory: a gateway that was started anew begins at nothing.
+// is kept in memory, and made again of the ledger at the next start: see Past.
 type meter struct {
 	mu        sync.Mutex
 	hour, day window

@@ -151,7 +151,7 @@ var objects = []object{
 	{countsT, "", []field{
 		of("operations", cel.IntType, "Operations.", func(c *custos.Counts) any { return c.Operations }),
 		of("writes", cel.IntType, "Those that may have changed the target.", func(c *custos.Counts) any { return c.Writes }),
-		of("refused", cel.IntType, "Those that were refused or held.", func(c *custos.Counts) any { return c.Refused }),
+		of("refused", cel.IntType, "Those that were refused.", func(c *custos.Counts) any { return c.Refused }),
 		of("rows", cel.IntType, "Rows of answers.", func(c *custos.Counts) any { return c.Rows }),
 		of("bytes", cel.IntType, "Bytes of answers.", func(c *custos.Counts) any { return c.Bytes }),
 	}},

@@ -34,6 +34,7 @@ type house struct {
 	approvals  []custos.Approval // that the last run left
 	notices    notify.Replay     // likewise
 	holds      holds
+	past       *gate.Past // what callers took before
 	logger     *slog.Logger
 	now        func() time.Time
 }
@@ -72,10 +73,12 @@ func openHouse(c *config.Config, logger *slog.Logger, now func() time.Time) (_ *
 	replay := approval.Replay{}
 	h.notices = notify.Replay{}
 	h.holds = holds{held: map[custos.SessionID]bool{}}
-	found, err := export.Recover(h.ledger, h.recordings, now, func(e *custos.Entry) {
+	h.past = &gate.Past{Since: now().Add(-24 * time.Hour)}
+	found, err := export.Recover(h.ledger, h.recordings, now, func(index uint64, e *custos.Entry) {
 		replay.Entry(e)
 		h.notices.Entry(e)
 		h.holds.entry(e)
+		h.past.Entry(index, e)
 	})
 	if err != nil {
 		return nil, err

@@ -181,7 +181,7 @@ func (s *Server) start() error {
 		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: s.verifier,
 		Policy: s.inForce, Vault: s.inForce, Dialer: s.dialer, Directory: s.inForce, Space: s.space,
 		Logger: s.Logger, Now: s.Now, Sessions: c.Limits.Sessions, SessionsPerCaller: c.Limits.SessionsPerCaller,
-		TokenGrace: time.Duration(c.Limits.TokenGrace), Approver: s.desk, Hold: map[custos.Kind]time.Duration{
+		TokenGrace: time.Duration(c.Limits.TokenGrace), Approver: s.desk, Past: s.house.past, Hold: map[custos.Kind]time.Duration{
 			custos.KindPerson: time.Duration(c.Approvals.Hold.Person), custos.KindSkill: time.Duration(c.Approvals.Hold.Skill),
 			custos.KindCI: time.Duration(c.Approvals.Hold.CI), custos.KindWorkload: time.Duration(c.Approvals.Hold.Workload)},
 	}); err != nil {
