@@ -59,8 +59,8 @@ type Approval struct {
 	// BreakGlass: nobody was asked. It lets through what rules hold that say so,
 	// and all reviewers are told.
 	BreakGlass bool      `json:"break_glass,omitempty"`
-	Requested time.Time     `json:"requested_at"`
-	Expires   time.Time     `json:"expires_at"`
+	Requested  time.Time `json:"requested_at"`
+	Expires    time.Time `json:"expires_at"`
 	// Until ends an approved access.
 	Until time.Time `json:"until,omitzero"`
 

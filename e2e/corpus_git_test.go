@@ -19,8 +19,8 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/custos-gateway/custos/internal/gittest"
 	"github.com/custos-gateway/custos/internal/oidctest"
-	"github.com/custos-gateway/custos/protocol/git/gittest"
 )
 
 // gitPlatform is the connection that the rows are run on.

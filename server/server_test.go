@@ -261,7 +261,7 @@ func TestServe(t *testing.T) {
 	if seen := s.sessions(server, "carol"); len(seen) != 2 {
 		t.Errorf("the auditor sees %v", seen)
 	}
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/.well-known/custos": 200, "/api/v1/sessions": 401, "/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/.well-known/custos": 200, "/api/v1/sessions": 401, "/": 200, "/nothing/here": 404} {
 		if status, body := s.get(server, "", path); status != want {
 			t.Errorf("%s: %d %s", path, status, body)
 		}

@@ -18,9 +18,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/custos-gateway/custos/internal/gittest"
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
-	"github.com/custos-gateway/custos/protocol/git/gittest"
 	"github.com/custos-gateway/custos/server"
 )
 

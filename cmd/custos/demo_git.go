@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/custos-gateway/custos/protocol/git/gittest"
+	"github.com/custos-gateway/custos/internal/gittest"
 )
 
 // startForge starts a git server with a repository that has a page in it.

@@ -20,10 +20,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/custos-gateway/custos/internal/gittest"
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
 	"github.com/custos-gateway/custos/internal/vaulttest"
-	"github.com/custos-gateway/custos/protocol/git/gittest"
 )
 
 func TestMain(m *testing.M) {

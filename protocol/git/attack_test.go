@@ -14,7 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 
-	"github.com/custos-gateway/custos/protocol/git/gittest"
+	"github.com/custos-gateway/custos/internal/gittest"
 )
 
 // packer makes packs that git would not make.

@@ -16,7 +16,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate/gatetest"
-	"github.com/custos-gateway/custos/protocol/git/gittest"
+	"github.com/custos-gateway/custos/internal/gittest"
 )
 
 // raw is a request as it stands on the wire, with ana's token.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/custos-gateway/custos/protocol/git/gittest"
+	"github.com/custos-gateway/custos/internal/gittest"
 )
 
 // BenchmarkPush pushes a repository, the one in CUSTOS_REPOSITORY or one with 64 MiB

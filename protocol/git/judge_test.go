@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	custos "github.com/custos-gateway/custos"
-	"github.com/custos-gateway/custos/protocol/git/gittest"
+	"github.com/custos-gateway/custos/internal/gittest"
 )
 
 // basic is the way to a server with its password.
