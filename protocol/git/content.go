@@ -3,6 +3,7 @@ package git
 import (
 	"errors"
 	"fmt"
+	web "github.com/custos-gateway/custos/protocol/http"
 	"io"
 )
 
@@ -15,14 +16,14 @@ type content struct {
 	kind  kind
 	size  int64
 	mem   []byte
-	spool *spool
+	spool *web.Spool
 }
 
 // newContent makes room for an object of a size.
 func newContent(k kind, size int64, dir string) *content {
 	c := &content{kind: k, size: size}
 	if size > inMemory {
-		c.spool = newSpool(dir)
+		c.spool = web.NewSpool(dir)
 	} else {
 		c.mem = make([]byte, 0, size)
 	}
@@ -58,7 +59,7 @@ func (c *content) head(n int) ([]byte, error) {
 		return c.mem[:min(n, len(c.mem))], nil
 	}
 	b := make([]byte, min(int64(n), c.size))
-	_, err := io.ReadFull(c.spool.reader(0, int64(len(b))), b)
+	_, err := io.ReadFull(c.spool.Reader(0, int64(len(b))), b)
 	return b, err
 }
 

@@ -173,7 +173,7 @@ func (p *pack) settle(n int32) error {
 		return err
 	}
 	if e.child != noEntry || len(p.waiting) > 0 {
-		o.keep = newContent(e.kind, size, p.spool.dir)
+		o.keep = newContent(e.kind, size, p.spool.Dir())
 	}
 	if err := applyDelta(delta, base, size, o, p.spend); err != nil {
 		return err
@@ -232,7 +232,7 @@ var streams = sync.Pool{New: func() any { return new(stream) }}
 func (p *pack) inflate(e *entry) (*stream, error) {
 	s := streams.Get().(*stream)
 	s.p, s.left, s.r, s.w = p, e.size, 0, 0
-	s.in.r, s.in.i, s.in.n = p.spool.reader(e.off, p.spool.size-e.off), 0, 0
+	s.in.r, s.in.i, s.in.n = p.spool.Reader(e.off, p.spool.Size()-e.off), 0, 0
 	if err := s.z.open(&s.in); err != nil {
 		streams.Put(s)
 		return nil, corrupt(err)
@@ -337,7 +337,7 @@ func (p *pack) content(n int32) (*content, error) {
 		if err != nil {
 			return nil, err
 		}
-		o := newContent(base.kind, size, p.spool.dir)
+		o := newContent(base.kind, size, p.spool.Dir())
 		err = applyDelta(delta, base, size, o, p.spend)
 		streams.Put(delta)
 		if err != nil {
@@ -357,7 +357,7 @@ func (p *pack) whole(e *entry) (*content, error) {
 		return nil, err
 	}
 	defer streams.Put(s)
-	o := newContent(e.kind, e.size, p.spool.dir)
+	o := newContent(e.kind, e.size, p.spool.Dir())
 	if err := s.z.drain(p, o, e.size); err != nil {
 		o.close()
 		return nil, err

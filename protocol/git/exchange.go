@@ -16,6 +16,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
 	"github.com/custos-gateway/custos/mask"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // Bounds of requests and answers that are held in memory, in bytes.
@@ -351,7 +352,7 @@ func (a *answering) begin(status int, contentType string) error {
 	if a.outcome.State == "" {
 		a.outcome = gate.Outcome{State: custos.StateOK, Code: fmt.Sprint(status)}
 	}
-	if err := a.permit.Answer(appendHead(nil, status, contentType)); err != nil {
+	if err := a.permit.Answer(web.AppendHead(nil, status, http.Header{"Content-Type": {contentType}}, []string{"Content-Type"})); err != nil {
 		return err
 	}
 	if !a.began {
@@ -360,11 +361,6 @@ func (a *answering) begin(status int, contentType string) error {
 		a.began = true
 	}
 	return nil
-}
-
-// appendHead appends an answer's head as it is recorded.
-func appendHead(dst []byte, status int, contentType string) []byte {
-	return fmt.Appendf(dst, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n\r\n", status, http.StatusText(status), contentType)
 }
 
 func (a *answering) Write(b []byte) (int, error) {

@@ -14,6 +14,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // lfsPatience is how long git-lfs waits for an answer (lfs.activitytimeout is
@@ -167,7 +168,7 @@ func (x *exchange) upload(to *wire) {
 		return
 	}
 	in := newInspection(formatSHA256, x.server.masker)
-	s := newSpool(x.server.dir)
+	s := web.NewSpool(x.server.dir)
 	defer s.Close()
 	sum := sha256.New()
 	found, err := lookThrough(in, size, io.TeeReader(x.r.Body, io.MultiWriter(s, sum)))
@@ -187,10 +188,11 @@ func (x *exchange) upload(to *wire) {
 	}
 	slices.Sort(effects)
 	to.contentType = "application/octet-stream"
-	to.body, to.size = &pushBody{pack: s, size: s.size}, s.size
+	body := web.NewPieces(nil, s)
+	to.body, to.size = body, body.Size()
 	// That it is brought was let through with its batch; what is in it may
 	// be refused all the same.
-	x.passObject(gate.Request{Operation: lfsObject(x.e.name(), x.e.oid, x.e.verb, s.size, effects), Defines: true}, to)
+	x.passObject(gate.Request{Operation: lfsObject(x.e.name(), x.e.oid, x.e.verb, s.Size(), effects), Defines: true}, to)
 }
 
 // lookThrough has a file of a known size looked through.

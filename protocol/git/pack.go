@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 
+	web "github.com/custos-gateway/custos/protocol/http"
 	"github.com/klauspost/compress/zlib"
 )
 
@@ -62,7 +63,7 @@ const (
 type pack struct {
 	format  *format
 	limits  *Limits
-	spool   *spool
+	spool   *web.Spool
 	entries []entry
 	ids     []id
 	sorted  []int32 // the numbers of entries, by id
@@ -84,7 +85,7 @@ var (
 // spend counts n bytes more that were made of the pack.
 func (p *pack) spend(n int64) error {
 	p.work += n
-	if p.work > p.limits.WorkBase+p.limits.WorkRatio*p.spool.size {
+	if p.work > p.limits.WorkBase+p.limits.WorkRatio*p.spool.Size() {
 		return fmt.Errorf("read pack: it inflates to more than %d bytes: %w", p.work, errBound)
 	}
 	return p.ctx.Err()
@@ -94,7 +95,7 @@ func (p *pack) spend(n int64) error {
 // not further, and has visit see every object that is whole in it. What is
 // there as a delta is seen by resolve.
 func readPack(ctx context.Context, r io.Reader, f *format, dir string, limits *Limits, visit func(kind, int64) (sink, error)) (p *pack, rest io.Reader, err error) {
-	p = &pack{format: f, limits: limits, spool: newSpool(dir), ctx: ctx, visit: visit, waiting: map[id][]int32{}, cache: cache{held: map[int32]*content{}}}
+	p = &pack{format: f, limits: limits, spool: web.NewSpool(dir), ctx: ctx, visit: visit, waiting: map[id][]int32{}, cache: cache{held: map[int32]*content{}}}
 	in := &intake{src: r, spool: p.spool, sum: f.new(), limit: limits.Pack, buf: make([]byte, 64<<10)}
 	if err := p.read(in); err != nil {
 		p.Close()
@@ -355,7 +356,7 @@ func (p *pack) Close() {
 // intake reads from the client and keeps what was read.
 type intake struct {
 	src   io.Reader
-	spool *spool
+	spool *web.Spool
 	sum   hash.Hash
 	limit int64
 	buf   []byte

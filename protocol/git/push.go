@@ -13,6 +13,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // The media types of a push (gitprotocol-http(5), "Smart Service git-receive-pack").
@@ -170,8 +171,12 @@ func (x *exchange) probe() {
 // makes of it.
 func (x *exchange) send(req *pushRequest, p *pushed, say func(*custos.Refusal)) {
 	to := &wire{method: http.MethodPost, contentType: pushType, accept: reportType}
-	body := newPushBody(p)
-	to.body, to.size = body, body.size
+	var spool *web.Spool
+	if p.pack != nil {
+		spool = p.pack.spool
+	}
+	body := web.NewPieces(p.wire, spool)
+	to.body, to.size = body, body.Size()
 	q, err := x.request(x.r.Context(), to)
 	if err != nil {
 		x.broken(nil, err)
@@ -373,53 +378,3 @@ func (w *waiting) stop() bool {
 	}
 	return began
 }
-
-// pushBody is a push as it goes upstream: the commands, written anew, and the
-// pack, byte for byte.
-type pushBody struct {
-	head []byte
-	pack *spool
-	at   int64
-	size int64
-	buf  []byte
-}
-
-// pushPiece is how much of a pack is put on record at once, in bytes.
-const pushPiece = 1 << 20
-
-func newPushBody(p *pushed) *pushBody {
-	b := &pushBody{head: p.wire, size: int64(len(p.wire))}
-	if p.pack != nil {
-		b.pack = p.pack.spool
-		b.size += b.pack.size
-	}
-	return b
-}
-
-// Next is of gate.Pieces.
-func (b *pushBody) Next() ([]byte, error) {
-	if len(b.head) > 0 {
-		head := b.head
-		b.head = nil
-		return head, nil
-	}
-	if b.pack == nil || b.at == b.pack.size {
-		return nil, io.EOF
-	}
-	if b.buf == nil {
-		b.buf = make([]byte, min(pushPiece, b.pack.size))
-	}
-	n, err := b.pack.ReadAt(b.buf, b.at)
-	if n == 0 {
-		return nil, err
-	}
-	b.at += int64(n)
-	return b.buf[:n], nil
-}
-
-func (b *pushBody) Read([]byte) (int, error) {
-	return 0, errors.New("read push: it is sent in pieces")
-}
-
-// Close leaves the spool to who made it.
-func (b *pushBody) Close() error { return nil }

@@ -1,55 +1,27 @@
 package git
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	custos "github.com/custos-gateway/custos"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
-
-// recorded joins records to the stream of bytes that they were cut from, and knows
-// when each byte came.
-type recorded struct {
-	in   *bufio.Reader
-	left uint64 // of the record
-	at   int64
-}
-
-func (w *recorded) Read(p []byte) (int, error) {
-	for w.left == 0 {
-		later, err := binary.ReadUvarint(w.in)
-		if err != nil {
-			return 0, err // io.EOF: between records
-		}
-		if w.left, err = binary.ReadUvarint(w.in); err != nil {
-			return 0, fmt.Errorf("read answer: a record is cut: %w", io.ErrUnexpectedEOF)
-		}
-		w.at += int64(later)
-	}
-	n, err := w.in.Read(p[:min(uint64(len(p)), w.left)])
-	w.left -= uint64(n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
 
 // Render shows the recorded answer of an operation: what git printed, the
 // state of each ref, lists of refs, and of packs how long they were.
 func Render(o *custos.Operation, records io.Reader, emit func(*custos.Event) error) error {
-	w := &recorded{in: bufio.NewReaderSize(records, 32<<10)}
+	w := web.NewRecords(records)
 	r := &replay{wire: w, in: newPktReader(w), emit: emit}
-	status, contentType, err := r.head()
+	head, err := web.ReadHead(r.in.r)
 	if err != nil {
 		return ignoreCut(err)
 	}
 	switch {
-	case !strings.HasPrefix(contentType, "application/x-git-"):
-		err = r.text(status)
+	case !strings.HasPrefix(head.Media, "application/x-git-"):
+		err = r.text(head.Status)
 	default:
 		err = r.packets(o)
 	}
@@ -57,15 +29,15 @@ func Render(o *custos.Operation, records io.Reader, emit func(*custos.Event) err
 		return err
 	}
 	if r.bytes > 0 {
-		if err := r.emit(&custos.Event{At: w.at, Text: fmt.Sprintf("(a pack of %d bytes)\n", r.bytes)}); err != nil {
+		if err := r.emit(&custos.Event{At: w.At(), Text: fmt.Sprintf("(a pack of %d bytes)\n", r.bytes)}); err != nil {
 			return err
 		}
 	}
-	return r.emit(&custos.Event{At: w.at, Tag: status})
+	return r.emit(&custos.Event{At: w.At(), Tag: head.Status})
 }
 
 type replay struct {
-	wire  *recorded
+	wire  *web.Records
 	in    *pktReader
 	emit  func(*custos.Event) error
 	bytes int64 // of a pack
@@ -80,33 +52,13 @@ func ignoreCut(err error) error {
 	return err
 }
 
-// head reads the head that answering.begin has recorded.
-func (r *replay) head() (status, contentType string, err error) {
-	for {
-		line, err := r.in.r.ReadSlice('\n')
-		if err != nil {
-			return "", "", fmt.Errorf("show answer: %w", err)
-		}
-		text := strings.TrimRight(string(line), "\r\n")
-		if text == "" {
-			return status, contentType, nil
-		}
-		if status == "" {
-			_, status, _ = strings.Cut(text, " ")
-		}
-		if value, ok := strings.CutPrefix(text, "Content-Type: "); ok {
-			contentType = value
-		}
-	}
-}
-
 // text shows an answer that is no packets: of LFS, or an error.
 func (r *replay) text(status string) error {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := r.in.r.Read(buf)
 		if n > 0 {
-			e := custos.Event{At: r.wire.at, Text: strings.ToValidUTF8(string(buf[:n]), "\uFFFD")}
+			e := custos.Event{At: r.wire.At(), Text: strings.ToValidUTF8(string(buf[:n]), "\uFFFD")}
 			if !strings.HasPrefix(status, "2") {
 				e.Error, e.Text = strings.TrimSpace(e.Text), ""
 			}
@@ -136,7 +88,7 @@ func (r *replay) packets(o *custos.Operation) error {
 		if sort != pktData || len(data) == 0 {
 			continue
 		}
-		e := custos.Event{At: r.wire.at}
+		e := custos.Event{At: r.wire.At()}
 		switch band := data[0]; {
 		case band == bandProgress:
 			e.Notice = strings.TrimSpace(strings.ToValidUTF8(string(data[1:]), "\uFFFD"))

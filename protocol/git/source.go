@@ -78,7 +78,7 @@ func (s *source) get(l lookup) error {
 	if err != nil {
 		return err
 	}
-	if s.bytes += p.spool.size; s.bytes > maxLookup {
+	if s.bytes += p.spool.Size(); s.bytes > maxLookup {
 		p.Close()
 		return fmt.Errorf("get objects of the upstream: more than %d bytes: %w", maxLookup, errBound)
 	}

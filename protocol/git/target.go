@@ -3,45 +3,30 @@ package git
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"sync"
 	"syscall"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // login makes the way to an upstream, on which the credential is put into each
 // request. conn is the first line of it.
 func (h *Handler) login(ctx context.Context, conn net.Conn, c *custos.Connection, cred custos.Credential, _ any) (*gate.Target, error) {
-	secure, err := targetTLS(c)
+	way, err := web.NewWay(c, h.Dialer, conn)
 	if err != nil {
 		return nil, err
 	}
-	base := &url.URL{Scheme: "http", Host: c.Address}
-	if secure != nil {
-		base.Scheme = "https"
-	}
-	lines := &lines{first: conn, dialer: h.Dialer, connection: c}
-	transport := &http.Transport{DialContext: lines.dial, TLSClientConfig: secure, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
-		ReadBufferSize: answerPiece, WriteBufferSize: answerPiece,
-		TLSHandshakeTimeout: 15 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-		// Of HTTP/2 nothing is gained with so few requests at once.
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
-	t := &gate.Target{HTTP: &lending{transport, base.Host, cred}, Close: func() {
-		transport.CloseIdleConnections()
-		lines.close()
-	}}
-	t = newSide(t, base, foreign())
+	way.ReadBufferSize, way.WriteBufferSize = answerPiece, answerPiece
+	base := &url.URL{Scheme: way.Scheme, Host: c.Address}
+	t := newSide(&gate.Target{HTTP: &lending{way, base.Host, cred}, Close: way.Close}, base, foreign())
 	if err := knock(ctx, t); err != nil {
 		t.Close()
 		return nil, err
@@ -90,88 +75,6 @@ func (l *lending) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.SetBasicAuth(l.cred.Username, l.cred.Password)
 	}
 	return l.rt.RoundTrip(r)
-}
-
-// lines dials an upstream; the gate has dialled the first of them.
-type lines struct {
-	dialer     gate.Dialer
-	connection *custos.Connection
-
-	mu    sync.Mutex
-	first net.Conn
-}
-
-func (l *lines) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	l.mu.Lock()
-	conn := l.first
-	l.first = nil
-	l.mu.Unlock()
-	if conn != nil {
-		return conn, nil
-	}
-	return l.dialer.Dial(ctx, l.connection)
-}
-
-func (l *lines) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.first != nil {
-		l.first.Close()
-	}
-}
-
-// targetTLS is how the gateway speaks TLS to the upstream; nil: not at all.
-func targetTLS(c *custos.Connection) (*tls.Config, error) {
-	o := c.TLS
-	if o.Mode == "disable" {
-		return nil, nil
-	}
-	host, _, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		return nil, fmt.Errorf("read address of upstream: %w", err)
-	}
-	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read CA of upstream: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read CA of upstream: no certificate in %s", o.CAFile)
-		}
-	}
-	if o.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read client certificate: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	switch o.Mode {
-	case "", "verify-full":
-	case "verify-ca":
-		roots := config.RootCAs
-		config.InsecureSkipVerify = true // the name only: the chain is verified here
-		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
-	default:
-		return nil, fmt.Errorf("speak TLS to upstream: unknown mode %q", o.Mode)
-	}
-	return config, nil
-}
-
-func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
-	if len(state.PeerCertificates) == 0 {
-		return errors.New("verify upstream: it showed no certificate")
-	}
-	between := x509.NewCertPool()
-	for _, cert := range state.PeerCertificates[1:] {
-		between.AddCert(cert)
-	}
-	if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
-		return fmt.Errorf("verify upstream: %w", err)
-	}
-	return nil
 }
 
 // foreign is the way to where an upstream keeps LFS objects, if that is

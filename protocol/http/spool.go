@@ -1,4 +1,4 @@
-package git
+package http
 
 import (
 	"crypto/aes"
@@ -21,11 +21,11 @@ const (
 	spoolCached = 8 // blocks in the clear, in memory
 )
 
-// spool holds bytes that were not judged yet. It is written once, from its
+// Spool holds bytes that were not judged yet. It is written once, from its
 // beginning to its end, and then read anywhere. On disk there is nothing in the
 // clear, and no name: what a crash leaves of it is gone, and could not be read.
 // It is not safe for concurrent use.
-type spool struct {
+type Spool struct {
 	dir  string
 	size int64
 	tail []byte // what is not a whole block yet, or all of it while it is small
@@ -40,10 +40,11 @@ type spool struct {
 	turn int
 }
 
-// newSpool makes an empty spool, whose file, if it needs one, is in dir.
-func newSpool(dir string) *spool { return &spool{dir: dir} }
+// NewSpool makes an empty spool, whose file, if it needs one, is in dir.
+func NewSpool(dir string) *Spool { return &Spool{dir: dir} }
 
-func (s *spool) Write(b []byte) (int, error) {
+// Write appends. It keeps nothing of b.
+func (s *Spool) Write(b []byte) (int, error) {
 	n := len(b)
 	if s.file == nil && len(s.tail)+len(b) > spoolMemory {
 		if err := s.spill(); err != nil {
@@ -61,7 +62,7 @@ func (s *spool) Write(b []byte) (int, error) {
 }
 
 // spill begins the file.
-func (s *spool) spill() error {
+func (s *Spool) spill() error {
 	var key [32]byte
 	rand.Read(key[:])
 	block, err := aes.NewCipher(key[:])
@@ -69,7 +70,7 @@ func (s *spool) spill() error {
 		s.aead, err = cipher.NewGCM(block)
 	}
 	if err == nil {
-		s.file, err = os.CreateTemp(s.dir, "push-*")
+		s.file, err = os.CreateTemp(s.dir, "body-*")
 	}
 	if err != nil {
 		return fmt.Errorf("make spool: %w", err)
@@ -83,7 +84,7 @@ func (s *spool) spill() error {
 }
 
 // flush seals the whole blocks of the tail.
-func (s *spool) flush() error {
+func (s *Spool) flush() error {
 	done := 0
 	at := s.size - int64(len(s.tail))
 	for ; len(s.tail)-done >= spoolBlock; done += spoolBlock {
@@ -107,7 +108,7 @@ func nonce(block int64) []byte {
 }
 
 // ReadAt reads what was written.
-func (s *spool) ReadAt(b []byte, off int64) (int, error) {
+func (s *Spool) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("read spool: a negative offset")
 	}
@@ -132,7 +133,7 @@ func (s *spool) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // block returns a whole block in the clear.
-func (s *spool) block(n int64) ([]byte, error) {
+func (s *Spool) block(n int64) ([]byte, error) {
 	for i := range s.cached {
 		if s.cached[i].block == n+1 {
 			return s.cached[i].data, nil
@@ -156,11 +157,17 @@ func (s *spool) block(n int64) ([]byte, error) {
 	return data, nil
 }
 
-// reader reads n bytes from off on.
-func (s *spool) reader(off, n int64) *io.SectionReader { return io.NewSectionReader(s, off, n) }
+// Reader reads n bytes from off on.
+func (s *Spool) Reader(off, n int64) *io.SectionReader { return io.NewSectionReader(s, off, n) }
+
+// Dir is the folder of its file.
+func (s *Spool) Dir() string { return s.dir }
+
+// Size is how many bytes were written.
+func (s *Spool) Size() int64 { return s.size }
 
 // Close frees what it holds.
-func (s *spool) Close() error {
+func (s *Spool) Close() error {
 	s.tail, s.buf = nil, nil
 	for i := range s.cached {
 		s.cached[i].block, s.cached[i].data = 0, nil
