@@ -14,6 +14,12 @@ type Connection struct {
 	// Agent is the name of the agents that dial it, in its own network; empty:
 	// the gateway dials itself.
 	Agent string
+	// Path is put before what callers ask for, where the target speaks HTTP; it
+	// has no slash at its end.
+	Path string
+	// Auth is how the credential goes with each request, where the target speaks
+	// HTTP.
+	Auth Auth
 	// Database is the target's own database name, where it has such.
 	Database string
 	// TLS says how the target's identity is checked.
@@ -47,6 +53,31 @@ type TargetTLS struct {
 	// wants one.
 	CertFile, KeyFile string
 }
+
+// Auth is how a credential goes with a request over HTTP. It holds no secret.
+type Auth struct {
+	// Scheme is one of the Auth constants; empty: there is no credential.
+	Scheme string
+	// Name is of the field of the header, or of the query.
+	Name string
+	// TokenURL is where tokens are got with the credential, for Scopes and
+	// Audience.
+	TokenURL string
+	Scopes   []string
+	Audience string
+	// Region and Service are what signatures are for.
+	Region, Service string
+}
+
+// The schemes of Auth.
+const (
+	AuthBasic  = "basic"  // RFC 7617
+	AuthBearer = "bearer" // RFC 6750
+	AuthHeader = "header"
+	AuthQuery  = "query"
+	AuthOAuth  = "oauth" // RFC 6749, section 4.4
+	AuthSigV4  = "sigv4" // AWS Signature Version 4
+)
 
 // Access admits callers to a connection.
 type Access struct {

@@ -45,6 +45,7 @@ var verdicts = map[string]struct{ strict, mild string }{
 	"replication":          {"refuse no-replication", "approve people-hold-outside"},
 	"extension":            {"refuse no-extension", "approve people-hold-rights"},
 	"secret":               {"refuse no-secrets", "approve people-hold-secrets"},
+	"introspection":        {"refuse no-introspection", "allow"},
 	"statistics":           {"refuse no-statistics", "approve people-hold-secrets"},
 	"code":                 {"approve hold-code", "allow"},
 	"code.dynamic":         {"refuse no-dynamic-code", "approve people-hold-unknown"},

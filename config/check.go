@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -159,7 +160,7 @@ func (d *decoder) checkConnection(n *Connection, key string, opts Options) {
 	if n.Protocol != "" && !slices.Contains(opts.Protocols, n.Protocol) {
 		d.fail(key+".protocol", "unknown protocol %q: want one of %s", n.Protocol, strings.Join(opts.Protocols, ", "))
 	}
-	d.checkAddress(n.Address, key+".address", false)
+	d.checkPlace(n, key+".address", opts)
 	d.checkTargetTLS(n, key+".tls")
 	groups := 0
 	for i, a := range n.Access {
@@ -174,6 +175,39 @@ func (d *decoder) checkConnection(n *Connection, key string, opts Options) {
 	}
 }
 
+// place is where a target is: host:port, the path below which callers reach it,
+// and whether it is spoken to in the clear, as a URL says.
+func (n *Connection) place() (address, path string, clear bool) {
+	scheme, _, isURL := strings.Cut(n.Address, "://")
+	u, err := url.Parse(n.Address)
+	if !isURL || err != nil {
+		return n.Address, "", false
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port), strings.TrimSuffix(u.EscapedPath(), "/"), scheme == "http"
+}
+
+func (d *decoder) checkPlace(n *Connection, key string, opts Options) {
+	if !strings.Contains(n.Address, "://") {
+		d.checkAddress(n.Address, key, false)
+		return
+	}
+	_, secure := d.at[strings.TrimSuffix(key, "address")+"tls"]
+	switch {
+	case !slices.Contains(opts.Addressed, n.Protocol):
+		d.fail(key, "a target that speaks %s has no URL: want host:port, such as db.internal:5432", n.Protocol)
+		return
+	case secure && n.TLS.Mode != "disable" && strings.HasPrefix(n.Address, "http://"):
+		d.fail(key, "http goes without TLS, and tls asks for it: use https")
+	case n.TLS.Mode == "disable" && strings.HasPrefix(n.Address, "https://"):
+		d.fail(key, "https goes over TLS, and tls is disabled: use http, or remove tls")
+	}
+	d.checkURL(n.Address, key)
+}
+
 func (d *decoder) checkTargetTLS(n *Connection, key string) {
 	t := &n.TLS
 	if (t.Certificate == "") != (t.Key == "") {
@@ -182,7 +216,8 @@ func (d *decoder) checkTargetTLS(n *Connection, key string) {
 	if t.Mode != "disable" {
 		return
 	}
-	if host, _, ok := splitAddress(n.Address); ok && !loopback(host) {
+	address, _, _ := n.place()
+	if host, _, ok := splitAddress(address); ok && !loopback(host) {
 		d.fail(key, "disable would send the credential and the data in the clear to %s: "+
 			"use verify-full, with ca_file where the target has a private CA", host)
 	}

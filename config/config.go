@@ -156,7 +156,9 @@ type Connection struct {
 	Name string `yaml:"name" jsonschema:"required,example=orders"`
 	// The target's protocol.
 	Protocol string `yaml:"protocol" jsonschema:"required,example=postgres"`
-	// The target's host:port.
+	// The target's host:port. Of a target that speaks HTTP also its URL, such as
+	// https://api.example.com/v2: callers reach what is below it. http is taken on
+	// loopback only.
 	Address string `yaml:"address" jsonschema:"required,example=db.internal:5432"`
 	// The agents that dial the target, by the name that they have in agents.
 	// Absent: the gateway dials it itself.
@@ -210,6 +212,52 @@ type Credential struct {
 	Bearer Secret `yaml:"bearer"`
 	// In place of both: a role of the vault's database engine.
 	Vault *VaultDatabase `yaml:"vault"`
+	// In place of both, over HTTP: a field of the header.
+	Header *NamedSecret `yaml:"header"`
+	// In place of both, over HTTP: a parameter of the query.
+	Query *NamedSecret `yaml:"query"`
+	// In place of both, over HTTP: tokens that an OAuth server gives for client
+	// credentials (RFC 6749, section 4.4).
+	OAuth *OAuthClient `yaml:"oauth"`
+	// In place of both, over HTTP: requests signed as AWS does (Signature Version
+	// 4).
+	SigV4 *SigV4 `yaml:"sigv4"`
+	// In place of all: the target asks for nothing.
+	None bool `yaml:"none"`
+}
+
+// NamedSecret goes with a request under a name.
+type NamedSecret struct {
+	// The name of the field or parameter.
+	Name string `yaml:"name" jsonschema:"required,example=X-Api-Key"`
+	// Where its value lies.
+	Value Secret `yaml:"value" jsonschema:"required"`
+}
+
+// OAuthClient gets tokens for a target.
+type OAuthClient struct {
+	// Where tokens are got. http is taken on loopback only.
+	TokenURL string `yaml:"token_url" jsonschema:"required,example=https://id.example.com/oauth/token"`
+	// The client's id.
+	ClientID string `yaml:"client_id" jsonschema:"required"`
+	// Where its secret lies.
+	ClientSecret Secret `yaml:"client_secret" jsonschema:"required"`
+	// What is asked for.
+	Scopes []string `yaml:"scopes"`
+	// The audience that is asked for, where the server wants one named.
+	Audience string `yaml:"audience"`
+}
+
+// SigV4 signs requests to AWS, and to what is built like it.
+type SigV4 struct {
+	// The region that is signed for.
+	Region string `yaml:"region" jsonschema:"required,example=eu-central-1"`
+	// The service that is signed for.
+	Service string `yaml:"service" jsonschema:"required,example=s3"`
+	// The access key's id.
+	AccessKeyID string `yaml:"access_key_id" jsonschema:"required"`
+	// Where the secret access key lies.
+	SecretAccessKey Secret `yaml:"secret_access_key" jsonschema:"required"`
 }
 
 // Access admits callers to a connection.
@@ -305,13 +353,20 @@ func (c *Config) Targets() []*custos.Connection {
 				tags = append(tags, custos.ColumnTag{Columns: t.Match, Tag: tag})
 			}
 		}
+		mode := n.TLS.Mode
+		address, path, clear := n.place()
+		if clear {
+			mode = "disable"
+		}
 		targets[i] = &custos.Connection{
 			Name:     n.Name,
 			Protocol: n.Protocol,
-			Address:  n.Address,
+			Address:  address,
+			Path:     path,
+			Auth:     n.Credential.auth(),
 			Agent:    n.Agent,
 			Database: n.Database,
-			TLS: custos.TargetTLS{Mode: n.TLS.Mode, CAFile: n.TLS.CAFile,
+			TLS: custos.TargetTLS{Mode: mode, CAFile: n.TLS.CAFile,
 				CertFile: n.TLS.Certificate, KeyFile: n.TLS.Key},
 			Impersonate: n.Impersonate,
 			Labels:      n.Labels,

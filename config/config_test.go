@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var spoken = Options{Protocols: []string{"postgres"}, Detectors: []string{"email", "iban"}}
+var spoken = Options{Protocols: []string{"http", "postgres"}, Addressed: []string{"http"}, Detectors: []string{"email", "iban"}}
 
 func TestLoad(t *testing.T) {
 	c, err := Load("testdata/custos.yaml", spoken)
@@ -75,7 +75,7 @@ func TestLoad(t *testing.T) {
 		t.Error(diff)
 	}
 	target := &custos.Connection{Name: "billing", Protocol: "postgres", Address: "10.0.0.7:5432", Database: "billing",
-		TLS:    custos.TargetTLS{Mode: "verify-ca", CAFile: at("billing-ca.pem")},
+		TLS: custos.TargetTLS{Mode: "verify-ca", CAFile: at("billing-ca.pem")}, Auth: custos.Auth{Scheme: "basic"},
 		Access: []custos.Access{{Groups: []string{"dba"}}}}
 	if diff := cmp.Diff(target, c.Targets()[1]); diff != "" {
 		t.Error(diff)

@@ -20,6 +20,8 @@ const maxFile = 1 << 20
 type Options struct {
 	// Protocols are the names that a connection's protocol may have.
 	Protocols []string
+	// Addressed are those of them whose targets may be given by a URL.
+	Addressed []string
 	// Detectors are the kinds of value that a mask may look for. Empty: any
 	// name is taken.
 	Detectors []string
@@ -104,7 +106,10 @@ func (c *Config) complete(base string) {
 	}
 	for i := range c.Connections {
 		n := &c.Connections[i]
-		paths = append(paths, &n.TLS.CAFile, &n.TLS.Certificate, &n.TLS.Key, &n.Credential.Password.File, &n.Credential.Bearer.File)
+		paths = append(paths, &n.TLS.CAFile, &n.TLS.Certificate, &n.TLS.Key, &n.Credential.Password.File)
+		if secret, _ := n.Credential.secret(); secret != &n.Credential.Password {
+			paths = append(paths, &secret.File)
+		}
 		if n.Database == "" {
 			n.Database = n.Name
 		}

@@ -2,7 +2,11 @@ package config
 
 import (
 	"fmt"
+	"net/http"
+	"regexp"
 	"strings"
+
+	custos "github.com/custos-gateway/custos"
 )
 
 // Secret says where a secret lies: exactly one of its keys. The secret itself
@@ -156,30 +160,98 @@ func (d *decoder) checkSecrets(c *Config) {
 	}
 }
 
+// checkCredential reports what is wrong with how a target is logged in to.
 func (d *decoder) checkCredential(c *Config, n *Credential, key string) {
+	if _, present := d.at[key]; !present {
+		return
+	}
 	_, password := d.at[key+".password"]
-	if role := n.Vault; role != nil {
+	_, bearer := d.at[key+".bearer"]
+	var kinds []string
+	for _, k := range []struct {
+		name string
+		is   bool
+	}{{"username", n.Username != "" || password}, {"bearer", bearer}, {"vault", n.Vault != nil}, {"header", n.Header != nil}, {"query", n.Query != nil},
+		{"oauth", n.OAuth != nil}, {"sigv4", n.SigV4 != nil}, {"none", n.None}} {
+		if k.is {
+			kinds = append(kinds, k.name)
+		}
+	}
+	switch {
+	case len(kinds) > 1:
+		d.fail(key, "want one of username with password, bearer, vault, header, query, oauth, sigv4 and none; there are %s", strings.Join(kinds, " and "))
+		return
+	case len(kinds) == 0 || password && n.Username == "":
+		d.fail(key, "add username, bearer for a token, or vault for a user that the vault makes; over HTTP also header, query, oauth, sigv4, or none: true")
+		return
+	}
+	secret, at := n.secret()
+	switch {
+	case n.Vault != nil:
 		d.needsVault(c, key+".vault")
-		d.checkVaultPath(role.Mount, key+".vault.mount")
-		d.checkVaultPath(role.Role, key+".vault.role")
-		if n.Username != "" || password {
-			d.fail(key, "with vault the vault makes username and password: remove them")
-		}
+		d.checkVaultPath(n.Vault.Mount, key+".vault.mount")
+		d.checkVaultPath(n.Vault.Role, key+".vault.role")
 		return
-	}
-	if _, bearer := d.at[key+".bearer"]; bearer {
-		if n.Username != "" || password {
-			d.fail(key, "a bearer token stands for both: remove username and password")
-		}
-		d.checkSecret(c, &n.Bearer, key+".bearer")
+	case n.None, n.Username != "" && !password:
 		return
+	case n.OAuth != nil:
+		d.checkURL(n.OAuth.TokenURL, key+".oauth.token_url")
+	case n.Header != nil && !headerName.MatchString(n.Header.Name):
+		d.fail(key+".header.name", "want the name of a field, such as X-Api-Key")
 	}
-	if _, present := d.at[key]; present && n.Username == "" {
-		d.fail(key, "add username, bearer for a token, or vault for a user that the vault makes")
+	d.checkSecret(c, secret, key+at)
+}
+
+// headerName is what a field may be called, but for those that say how a message
+// is read (RFC 9110, section 5.6.2).
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
+
+// secret is what of a credential is secret, and under which key it stands.
+func (n *Credential) secret() (s *Secret, at string) {
+	switch {
+	case n.Header != nil:
+		return &n.Header.Value, ".header.value"
+	case n.Query != nil:
+		return &n.Query.Value, ".query.value"
+	case n.OAuth != nil:
+		return &n.OAuth.ClientSecret, ".oauth.client_secret"
+	case n.SigV4 != nil:
+		return &n.SigV4.SecretAccessKey, ".sigv4.secret_access_key"
+	case n.Bearer != (Secret{}):
+		return &n.Bearer, ".bearer"
 	}
-	if password {
-		d.checkSecret(c, &n.Password, key+".password")
+	return &n.Password, ".password"
+}
+
+// Login is who logs in, and where the secret lies that goes with it.
+func (n *Credential) Login() (username string, secret Secret) {
+	s, _ := n.secret()
+	switch {
+	case n.OAuth != nil:
+		return n.OAuth.ClientID, *s
+	case n.SigV4 != nil:
+		return n.SigV4.AccessKeyID, *s
 	}
+	return n.Username, *s
+}
+
+// auth is how the credential goes with a request over HTTP.
+func (n *Credential) auth() custos.Auth {
+	switch {
+	case n.Header != nil:
+		return custos.Auth{Scheme: custos.AuthHeader, Name: http.CanonicalHeaderKey(n.Header.Name)}
+	case n.Query != nil:
+		return custos.Auth{Scheme: custos.AuthQuery, Name: n.Query.Name}
+	case n.OAuth != nil:
+		return custos.Auth{Scheme: custos.AuthOAuth, TokenURL: n.OAuth.TokenURL, Scopes: n.OAuth.Scopes, Audience: n.OAuth.Audience}
+	case n.SigV4 != nil:
+		return custos.Auth{Scheme: custos.AuthSigV4, Region: n.SigV4.Region, Service: n.SigV4.Service}
+	case n.Bearer != (Secret{}):
+		return custos.Auth{Scheme: custos.AuthBearer}
+	case n.Username != "" || n.Vault != nil:
+		return custos.Auth{Scheme: custos.AuthBasic}
+	}
+	return custos.Auth{}
 }
 
 // checkSecret checks a secret that a target is given.

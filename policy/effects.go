@@ -51,6 +51,7 @@ var effects = []Effect{
 	{"destroy", "It deletes many things at once, or one that holds others: a collection, a wildcard, a namespace, a bucket, an index, a node, a protected branch."},
 	{"dry-run", "It is only tried: the target changes nothing."},
 	{"settings", "It reads settings that often hold secrets, such as a ConfigMap."},
+	{"introspection", "It asks an API what it can do beyond what its documentation says: a GraphQL schema, by __schema or __type."},
 	{"system", "It changes, or enters, what the target itself runs on, such as the namespace kube-system."},
 	{"escape", "It leaves what confines it: privileged containers, paths and namespaces of the host, added capabilities."},
 	{"exec", "It runs a program where a workload runs, or attaches to one: exec, attach, cp, ephemeral containers."},

@@ -49,11 +49,8 @@ func vaultAuth(a *config.VaultAuth) vault.Auth {
 
 // source says where a connection's credential lies.
 func source(c *config.Credential) vault.Source {
-	password := c.Password
-	if password == (config.Secret{}) {
-		password = c.Bearer
-	}
-	s := vault.Source{Username: c.Username, Env: password.Env, File: password.File, Stored: password.Stored}
+	username, password := c.Login()
+	s := vault.Source{Username: username, Env: password.Env, File: password.File, Stored: password.Stored}
 	if v := password.Vault; v != nil {
 		s.KV = &vault.KV{Mount: v.Mount, Path: v.Path, Field: v.Field}
 	}

@@ -93,6 +93,9 @@ func (o *Options) checks() config.Options {
 	c := config.Options{Detectors: mask.Kinds(), Managed: true}
 	for _, p := range o.Protocols {
 		c.Protocols = append(c.Protocols, p.Name)
+		if p.HTTP != nil {
+			c.Addressed = append(c.Addressed, p.Name)
+		}
 	}
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/protocol/git"
+	web "github.com/custos-gateway/custos/protocol/http"
 	"github.com/custos-gateway/custos/protocol/kubernetes"
 	"github.com/custos-gateway/custos/protocol/postgres"
 	"github.com/custos-gateway/custos/server"
@@ -17,6 +18,7 @@ import (
 // protocols is the table of protocols: one line each.
 var protocols = []server.Protocol{
 	{Name: postgres.Name, Address: func(c *config.Config) string { return c.Listen.Postgres }, New: newPostgres, Render: postgres.Render, Operation: postgresOperation, Client: postgres.Client},
+	{Name: web.Name, Prefix: web.Prefix, HTTP: newHTTP, Render: web.Render, Operation: web.Operation, Client: web.Client},
 	{Name: git.Name, Prefix: git.Prefix, HTTP: newGit, Render: git.Render, Operation: git.Statement, Client: git.Client},
 	{Name: kubernetes.Name, Prefix: kubernetes.Prefix, HTTP: newKubernetes, Render: kubernetes.Render, Operation: kubernetes.Operation, Client: kubernetes.Client},
 }
@@ -54,6 +56,10 @@ func postgresOperation(text string) (*custos.Operation, error) {
 		return nil, err
 	}
 	return &custos.Operation{Class: "Query", Text: text, Verbs: t.Verbs, Objects: t.Objects, Writes: t.Writes, Facts: &t.Facts}, nil
+}
+
+func newHTTP(ctx context.Context, f server.Front) http.Handler {
+	return web.New(ctx, web.Options{Gate: f.Gate, Dialer: f.Dialer, Logger: f.Logger, MaskKey: f.MaskKey, Temp: f.Temp, Idle: f.IdleTimeout, Link: f.Link})
 }
 
 func newGit(ctx context.Context, f server.Front) http.Handler {
