@@ -2,7 +2,9 @@ package http
 
 import (
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,16 +22,42 @@ func (q *asked) readEffects(e *effects) {
 	if len(own) == 0 {
 		return
 	}
+	if len(own) > 1 && strings.EqualFold(own[0], "actuator") && (strings.EqualFold(own[1], "env") || strings.EqualFold(own[1], "configprops")) {
+		e.add("secret")
+	}
 	w := words(own[len(own)-1])
 	switch {
 	case len(w) > 0 && (wordsDelete[w[0]] || wordsDestroy[w[0]] || wordsSystem[w[0]]) && w[0] != "clear":
 		// A link that does something: whoever wrote it did not mean GET to be safe.
 		e.action(w, false)
-	case len(w) > 0 && (w[0] == "dump" || w[0] == "backup" || w[0] == "backups"):
+	case len(w) > 0 && set("dump backup backups export exports")[w[0]], q.bulky():
 		e.add("copy.out")
 	case unreadable(own[len(own)-1]):
 		e.add("opaque")
 	}
+}
+
+// maxPage is how many things a request may ask for at once before it counts as
+// bulk.
+const maxPage = 5000
+
+// bulky reports whether a request asks for very many things at once.
+func (q *asked) bulky() bool {
+	for name, values := range q.address.query {
+		w := words(name)
+		if !has(w, set("limit size top take first rows count pagesize perpage maxresults")) && !(len(w) == 2 && w[0] == "per") {
+			continue
+		}
+		for _, v := range values {
+			if n, err := strconv.Atoi(v); err == nil && (n > maxPage || n < 0) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(q.body.fields, func(f field) bool {
+		n, err := strconv.Atoi(f.value)
+		return (f.path == "size" || f.path == "limit") && err == nil && (n > maxPage || n < 0)
+	})
 }
 
 // kept reports whether a name is of a file or an endpoint where secrets lie.
@@ -67,6 +95,9 @@ func (q *asked) writeEffects(e *effects) {
 		q.called(own, e)
 	}
 	if e.has("read") && len(e.list) == 1 {
+		if q.bulky() {
+			e.add("copy.out")
+		}
 		return
 	}
 	q.concerns(own, e)
@@ -120,6 +151,15 @@ func (q *asked) sql() bool {
 
 // deletion are the effects of DELETE: of one thing that it names, or of many.
 func (q *asked) deletion(own []string, e *effects) {
+	if store, inPath := q.store(); store {
+		// Of an object store: a bucket, or one object of it.
+		if n := len(own); n == 0 || n == 1 && inPath {
+			e.add("destroy")
+		} else {
+			e.add("delete")
+		}
+		return
+	}
 	many := len(own) <= 1
 	for i, s := range own {
 		lower := strings.ToLower(s)
@@ -185,13 +225,39 @@ func (q *asked) concerns(own []string, e *effects) {
 			e.add("system")
 		}
 	}
-	// A forge's keys of a repository or a person: who has one gets in.
-	if n := len(own); n > 0 && slices.ContainsFunc(own[from:], func(s string) bool { return strings.EqualFold(s, "keys") }) && (strings.EqualFold(own[0], "repos") || strings.EqualFold(own[0], "user") || strings.EqualFold(own[0], "projects")) {
-		e.add("role")
-	}
+	q.forge(own, e)
 	for _, f := range q.body.fields {
-		if strings.HasPrefix(f.value, "ssh-") || strings.HasPrefix(f.value, "ecdsa-sha2-") {
+		name := f.path[strings.LastIndexByte(f.path, '.')+1:]
+		w := words(name)
+		switch {
+		case strings.HasPrefix(f.value, "ssh-"), strings.HasPrefix(f.value, "ecdsa-sha2-"):
 			e.add("role") // a public key: it lets somebody in
+		case f.value == "false" || f.value == "null" || f.value == "0":
+			if name == "private" {
+				e.add("role") // everybody may see it then
+			}
+		case has(w, set("admin superuser sudo role roles permissions privileges scopes")) && len(w) <= 2, name == "visibility" && f.value == "public":
+			e.add("role")
+		}
+	}
+}
+
+// forge adds what a change at a forge of git is about (docs.github.com/rest,
+// docs.gitlab.com/api): its paths begin with repos or projects.
+func (q *asked) forge(own []string, e *effects) {
+	if len(own) == 0 || !slices.Contains([]string{"repos", "projects", "user", "orgs", "groups"}, strings.ToLower(own[0])) {
+		return
+	}
+	for _, s := range own[1:] {
+		switch strings.ToLower(s) {
+		case "keys", "transfer", "teams":
+			e.add("role")
+		case "workflows", "dispatches":
+			e.add("workflow")
+		case "refs":
+			if slices.Contains(q.body.fields, field{"force", "true"}) {
+				e.add("ref.force")
+			}
 		}
 	}
 }
@@ -207,6 +273,18 @@ var searchEndpoints = map[string]string{
 	"_ilm": "config", "_template": "config", "_index_template": "config", "_component_template": "config", "_ingest": "code.define", "_scripts": "code.define", "_nodes": "system",
 	"_mapping": "ddl", "_mappings": "ddl", "_alias": "ddl", "_aliases": "ddl", "_open": "ddl", "_close": "config", "_rollover": "ddl", "_shrink": "ddl", "_split": "ddl", "_clone": "ddl", "_block": "config",
 	"_forcemerge": "maintenance", "_flush": "maintenance", "_refresh": "maintenance", "_cache": "maintenance", "_tasks": "kill", "_sql": "code.dynamic", "_esql": "code.dynamic",
+}
+
+// store reports whether the target keeps objects in buckets as S3 does, and
+// whether the bucket's name stands in the path.
+func (q *asked) store() (is, inPath bool) {
+	labels := strings.Split(q.host, ".")
+	for i, l := range labels {
+		if l == "s3" || strings.HasPrefix(l, "s3-") || l == "minio" || strings.HasSuffix(q.host, "storage.googleapis.com") && l == "storage" {
+			return true, i == 0
+		}
+	}
+	return false, false
 }
 
 // search adds what a request to a search engine does, if it is one.
@@ -288,6 +366,9 @@ func (q *asked) bulk(e *effects) {
 	}
 }
 
+// actionName is how AWS names what is to be done.
+var actionName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{2,80}$`)
+
 // cloud adds what a request to a cloud's own interface does: object stores by
 // their query, and AWS by the action that is named.
 func (q *asked) cloud(e *effects) bool {
@@ -295,9 +376,12 @@ func (q *asked) cloud(e *effects) bool {
 	if i := strings.LastIndexByte(action, '.'); i >= 0 {
 		action = action[i+1:]
 	}
-	if action == "" && (q.body.pairs.Has("Version") || q.address.query.Has("Version")) {
+	if action == "" {
 		if action = q.body.pairs.Get("Action"); action == "" {
 			action = q.address.query.Get("Action")
+		}
+		if !actionName.MatchString(action) {
+			action = ""
 		}
 	}
 	if action != "" {

@@ -10,8 +10,13 @@ import (
 	"github.com/vektah/gqlparser/v2/parser"
 )
 
-// maxTokens bounds a GraphQL document.
-const maxTokens = 20_000
+// Bounds of a GraphQL document: tokens, fields within fields, and what is asked
+// for at its root.
+const (
+	maxTokens     = 20_000
+	maxSelections = 25
+	maxRoots      = 100
+)
 
 // document is one GraphQL request, as far as it counts.
 type document struct {
@@ -143,8 +148,8 @@ func parseGraphQL(text, name string) (*document, error) {
 	if err := w.set(run.SelectionSet, d.operation, 0, nil); err != nil {
 		return nil, err
 	}
-	if len(d.roots) == 0 {
-		return nil, errors.New("it asks for nothing")
+	if len(d.roots) == 0 || len(d.roots) > maxRoots {
+		return nil, fmt.Errorf("it asks for nothing, or for more than %d things at once", maxRoots)
 	}
 	return d, nil
 }
@@ -157,7 +162,7 @@ type walk struct {
 }
 
 func (w *walk) set(set ast.SelectionSet, path string, depth int, within []string) error {
-	if depth > maxDepth {
+	if depth > maxSelections {
 		return errors.New("it is nested too deep")
 	}
 	for _, s := range set {
@@ -210,6 +215,11 @@ func (w *walk) spread(set ast.SelectionSet, path string, depth int, within []str
 func (d *document) effects(e *effects) {
 	if d.introspects {
 		e.add("introspection")
+	}
+	for _, f := range d.fields {
+		if w := words(f[strings.LastIndexByte(f, '.')+1:]); has(w, wordsSecret) || keys(w) {
+			e.add("secret")
+		}
 	}
 	if d.operation != "mutation" {
 		e.add("read")

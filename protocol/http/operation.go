@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -93,7 +95,7 @@ func checkHeader(header http.Header) error {
 		switch {
 		case slices.Contains(overrides, plain):
 			return overridden
-		case slices.Contains(claims, plain), strings.HasPrefix(plain, "Impersonate-"), plain == "Authorization" && (name != plain || len(header[name]) > 1):
+		case slices.Contains(claims, plain), strings.HasPrefix(plain, "Impersonate-"), plain == "Authorization":
 			return refuse(ruleHeader, "the field "+oneLine(name, 60)+" would tell the target who is calling: that is the gateway's to tell", "leave it out: Authorization holds your token, and nothing else is needed")
 		case strings.Contains(name, "_") && (plain == "Host" || plain == "Content-Length" || plain == "Transfer-Encoding" || plain == "Connection"):
 			return refuse(ruleHeader, "the field "+oneLine(name, 60)+" is written as none is", "leave it out")
@@ -138,10 +140,18 @@ func (q *asked) operation() *custos.Operation {
 	}
 	schema, table := q.address.collection()
 	return &custos.Operation{
-		Class: class, Text: q.text(), Verbs: []string{q.verb()}, Objects: []string{q.address.template},
+		Class: class, Text: q.text(), Verbs: []string{q.verb()}, Objects: []string{q.object()},
 		Writes: !q.harmless(e),
 		Facts:  &custos.Facts{Effects: e.list, Unknown: e.unknown, Attributes: q.attributes(), Predicates: q.predicates(e, schema+"."+table+"."), Fingerprint: q.method + " " + q.address.template},
 	}
+}
+
+// object is what a request is about, by its path.
+func (q *asked) object() string {
+	if o := strings.Trim(q.address.template, "/"); o != "" {
+		return o
+	}
+	return "/"
 }
 
 // verb is what a request is called: of GraphQL the operation.
@@ -274,6 +284,15 @@ func (q *asked) anywhere(e *effects) {
 	if metadataHost(q.host) {
 		e.add("secret", "network")
 	}
+	values := slices.Clone(q.body.fields)
+	for name, list := range q.address.query {
+		for _, v := range list {
+			values = append(values, field{name, v})
+		}
+	}
+	if slices.ContainsFunc(values, func(f field) bool { return inward(f.value) }) {
+		e.add("network")
+	}
 	sentinel := slices.ContainsFunc(q.body.fields, func(f field) bool { return mask.Sentinel([]byte(f.value)) }) ||
 		q.body.form != formOpaque && len(q.body.raw) > 0 && mask.Sentinel(q.body.raw)
 	for _, values := range q.address.query {
@@ -282,6 +301,32 @@ func (q *asked) anywhere(e *effects) {
 	if sentinel {
 		e.add("masked.sentinel")
 	}
+}
+
+// inward reports whether a value is an address that a target could be made to
+// fetch from inside its own network (SSRF).
+func inward(v string) bool {
+	scheme, rest, ok := strings.Cut(strings.ToLower(strings.TrimSpace(v)), "://")
+	switch {
+	case !ok:
+		return false
+	case slices.Contains([]string{"file", "gopher", "dict", "ldap", "tftp", "jar", "netdoc"}, scheme):
+		return true
+	case scheme != "http" && scheme != "https" && scheme != "ftp":
+		return false
+	}
+	u, err := url.Parse(scheme + "://" + rest)
+	if err != nil {
+		return strings.Contains(rest, "169.254.")
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() || host == "localhost" {
+		return true
+	}
+	if n, err := strconv.ParseUint(host, 0, 32); err == nil { // an address as one number
+		return metadataHost(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}).String())
+	}
+	return metadataHost(host)
 }
 
 // metadata is where clouds tell machines their credentials.

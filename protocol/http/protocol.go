@@ -83,7 +83,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) token(r *http.Request, c *custos.Connection) string {
 	token := Token(r)
 	if token != "" {
-		r.Header.Del("Authorization")
+		// What else stands there is a second word on who is calling.
+		if r.Header["Authorization"] = r.Header["Authorization"][1:]; len(r.Header["Authorization"]) == 0 {
+			r.Header.Del("Authorization")
+		}
 	}
 	if c == nil {
 		return token
