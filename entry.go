@@ -62,6 +62,8 @@ const (
 	EntryHeld      EntryKind = "recording.held"   // a legal hold: until it is freed, a recording is not erased
 	EntryFreed     EntryKind = "recording.freed"  // the legal hold is over
 	EntryViewed    EntryKind = "recording.viewed" // somebody read a recording
+	EntryIssued    EntryKind = "ticket.issued"    // a ticket is given for a token, as soon as this is durable
+	EntryRevoked   EntryKind = "ticket.revoked"   // it is good for nothing any more
 )
 
 // Entry is one line of the ledger. Its JSON form is the leaf of the Merkle
@@ -82,6 +84,7 @@ type Entry struct {
 	Released *Released `json:"released,omitempty"`
 	Notified *Notified `json:"notified,omitempty"`
 	Note     *Note     `json:"note,omitempty"`
+	Issued   *Issued   `json:"issued,omitempty"`
 	// Attachment cites the bytes stored beside the leaf: sealed with the
 	// session's key where a session is named, else in the clear.
 	Attachment *Digest `json:"attachment,omitempty"`
@@ -187,6 +190,16 @@ type Closed struct {
 	Operations int64  `json:"operations"`
 }
 
+// Issued says for whom a ticket was given. Of one that is revoked it has the
+// SHA-256 only.
+type Issued struct {
+	// SHA256 is of the ticket, in hexadecimal. The ticket is 256 random bits: it
+	// cannot be found from it.
+	SHA256 string `json:"sha256"`
+	// Caller is whom the ticket lets in, with what it is bound to, until Expires.
+	Caller *Principal `json:"caller,omitempty"`
+}
+
 // Note is what entries of the gateway itself say.
 type Note struct {
 	By     string `json:"by,omitempty"`     // who, where a person did it
@@ -235,6 +248,7 @@ func (e *Entry) AppendJSON(dst []byte) []byte {
 	dst = appendRare(dst, "released", e.Released, e.Released != nil)
 	dst = appendRare(dst, "notified", e.Notified, e.Notified != nil)
 	dst = appendRare(dst, "note", e.Note, e.Note != nil)
+	dst = appendRare(dst, "issued", e.Issued, e.Issued != nil)
 	dst = appendDigest(dst, "attachment", e.Attachment)
 	return append(dst, '}')
 }

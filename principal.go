@@ -1,6 +1,7 @@
 package custos
 
 import (
+	"net"
 	"slices"
 	"time"
 )
@@ -37,6 +38,32 @@ type Principal struct {
 	OnBehalfOf *Principal `json:"on_behalf_of,omitempty"`
 	// Expires is the `exp` claim: when the authority of the token ends.
 	Expires time.Time `json:"expires"`
+	// Ticket is what the caller came with, where that was no token of an
+	// issuer's: it narrows the caller to one connection.
+	Ticket *Ticket `json:"ticket,omitempty"`
+}
+
+// Ticket is a short secret of the gateway's own, given for a token (RFC 8693).
+// It is good for one connection, and nowhere else.
+type Ticket struct {
+	// ID names the ticket and does not open anything: the first 16 digits of
+	// its SHA-256.
+	ID         string `json:"id"`
+	Connection string `json:"connection"`
+	// Source is the one address that it may come from; empty: any.
+	Source string `json:"source,omitempty"`
+}
+
+// Opens reports whether the ticket is good for a connection, from a client's
+// address, which is a host or host:port. No ticket narrows nothing.
+func (t *Ticket) Opens(connection, client string) bool {
+	if t == nil {
+		return true
+	}
+	if host, _, err := net.SplitHostPort(client); err == nil {
+		client = host
+	}
+	return t.Connection == connection && (t.Source == "" || t.Source == client)
 }
 
 // InAny reports whether the caller is in at least one of groups.

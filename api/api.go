@@ -33,8 +33,9 @@ type Login struct {
 type Sessions interface {
 	// Stop ends one with a cause, and reports whether it was open.
 	Stop(id custos.SessionID, cause error) bool
-	// StopAll ends those of the callers that match, and returns which.
-	StopAll(match func(*custos.Principal) bool, cause error) []custos.SessionID
+	// StopAll ends those of the callers that match, and returns which. The
+	// callers' tickets are good for nothing any more: by whom goes on record.
+	StopAll(match func(*custos.Principal) bool, by string, cause error) ([]custos.SessionID, error)
 }
 
 // Evidence writes a bundle of evidence on sessions, as a gzipped tar. It puts

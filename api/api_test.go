@@ -62,7 +62,7 @@ func (s stopped) Stop(id custos.SessionID, cause error) bool {
 	return true
 }
 
-func (s stopped) StopAll(match func(*custos.Principal) bool, cause error) (ids []custos.SessionID) {
+func (s stopped) StopAll(match func(*custos.Principal) bool, _ string, cause error) (ids []custos.SessionID, err error) {
 	for _, p := range callers { // each has one
 		if match(&p) {
 			id := custos.SessionID(p.Issuer + p.Subject)
@@ -70,7 +70,7 @@ func (s stopped) StopAll(match func(*custos.Principal) bool, cause error) (ids [
 			ids = append(ids, id)
 		}
 	}
-	return ids
+	return ids, nil
 }
 
 // gateway is the API over a real record.

@@ -18,7 +18,7 @@ type Stopped struct {
 	Sessions []custos.SessionID `json:"stopped"`
 }
 
-// stopAll ends all open sessions of a caller, by name, subject or
+// stopAll ends all open sessions of a caller, and all tickets, by name, subject or
 // issuer|subject, also those of who acts for them: one's own, or as an admin
 // anybody's. Each session's last entry says who did it.
 func (s *server) stopAll(w http.ResponseWriter, r *http.Request) error {
@@ -31,14 +31,17 @@ func (s *server) stopAll(w http.ResponseWriter, r *http.Request) error {
 	}
 	p := caller(r.Context())
 	admin := s.isAdmin(p)
-	all := s.Sessions.StopAll(func(of *custos.Principal) bool {
+	all, err := s.Sessions.StopAll(func(of *custos.Principal) bool {
 		named, own := false, admin
 		for c := of; c != nil; c = c.OnBehalfOf {
 			named = named || body.Caller == c.Name || body.Caller == c.Subject || body.Caller == identity(c)
 			own = own || c.Same(p)
 		}
 		return named && own
-	}, fmt.Errorf("stopped by %s (%s)", p.Name, identity(p)))
+	}, identity(p), fmt.Errorf("stopped by %s (%s)", p.Name, identity(p)))
+	if err != nil {
+		return err
+	}
 	if len(all) == 0 && !admin && body.Caller != p.Name && body.Caller != p.Subject && body.Caller != identity(p) {
 		return problem(http.StatusForbidden, "only admins end other people's sessions")
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // connectionName is what a connection may be called, so that the name is safe
@@ -229,6 +230,9 @@ func (d *decoder) checkTargetTLS(n *Connection, key string) {
 func (d *decoder) checkLimits(l *Limits) {
 	if l.PreAuthTimeout == 0 {
 		d.fail("limits.pre_auth_timeout", "a client cannot take for ever to authenticate: give a time span such as 10s")
+	}
+	if l.TicketLife < Duration(time.Second) || l.TicketLife > Duration(time.Hour) {
+		d.fail("limits.ticket_life", "a ticket is a short secret, and lives as shortly: give a time span from 1s to 1h")
 	}
 	if l.SessionsPerCaller > l.Sessions {
 		if _, present := d.at["limits.sessions_per_caller"]; present {

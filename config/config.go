@@ -300,6 +300,9 @@ type Limits struct {
 	IdleTimeout Duration `yaml:"idle_timeout" jsonschema:"default=0s"`
 	// How long a session may outlive its token.
 	TokenGrace Duration `yaml:"token_grace" jsonschema:"default=0s"`
+	// How long a ticket is good that is given for a token: never longer than
+	// the token, and never longer than this, which is 1h at most.
+	TicketLife Duration `yaml:"ticket_life" jsonschema:"default=15m"`
 	// What must be free on the disk of data_dir.
 	FreeSpace FreeSpace `yaml:"free_space"`
 }

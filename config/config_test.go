@@ -63,7 +63,7 @@ func TestLoad(t *testing.T) {
 		Approvals: Approvals{Life: Duration(time.Hour), Hold: Hold{Person: Duration(15 * time.Minute), Skill: Duration(time.Minute),
 			CI: Duration(10 * time.Minute), Workload: Duration(time.Minute)}},
 		Limits: Limits{Sessions: 10000, SessionsPerCaller: 200, PreAuthTimeout: Duration(10 * time.Second),
-			IdleTimeout: Duration(12 * time.Hour), FreeSpace: FreeSpace{Sessions: Space{percent: 10}, Operations: Space{bytes: 2 << 30}}},
+			IdleTimeout: Duration(12 * time.Hour), TicketLife: Duration(15 * time.Minute), FreeSpace: FreeSpace{Sessions: Space{percent: 10}, Operations: Space{bytes: 2 << 30}}},
 		Ledger: Ledger{Origin: "custos.example.com/ledger", Heartbeat: Duration(time.Hour)},
 		Raw:    c.Raw,
 	}

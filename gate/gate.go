@@ -219,6 +219,9 @@ func (g *Gate) OpenFor(ctx context.Context, caller *custos.Principal, k Knock) (
 		c = &custos.Connection{Name: k.Connection, Protocol: k.Protocol}
 	}
 	s.conn = c
+	if !caller.Ticket.Opens(k.Connection, k.Client) {
+		return nil, g.turnAway(s, k, notItsTicket, false)
+	}
 	if d := g.Policy.Enter(caller, c); d.Effect != custos.Allow {
 		return nil, g.turnAway(s, k, d, false)
 	}
@@ -238,6 +241,9 @@ func (g *Gate) OpenFor(ctx context.Context, caller *custos.Principal, k Knock) (
 	}
 	return s, nil
 }
+
+var notItsTicket = custos.Decision{Rule: "ticket", Reason: "the ticket is for another connection, or for another address",
+	Hint: "get one for this: custos token --ticket --connection NAME"}
 
 // turnAway records that a known caller was not let in, and returns the
 // refusal. A crash before it is durable leaves nothing: nothing happened.

@@ -112,6 +112,47 @@ func (v *Verifier) Reload(issuers []Issuer) error {
 // only, bounded by ctx and by the time-out of a refresh. Every error is an
 // *Error.
 func (v *Verifier) Verify(ctx context.Context, token string) (*custos.Principal, error) {
+	read, err := v.Read(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return read.Caller, nil
+}
+
+// Token is what a verified token says.
+type Token struct {
+	Caller *custos.Principal
+	// mayAct is the claim of that name; nil: there is none.
+	mayAct any
+}
+
+// MayAct reports whether the token names actor as one who may act for its
+// caller (RFC 8693, section 4.4). Where the claim names no issuer, it means
+// the token's own. What it says besides iss and sub narrows it in ways that
+// are not known here, and so it names nobody.
+func (t *Token) MayAct(actor *custos.Principal) bool {
+	claim, ok := t.mayAct.(map[string]any)
+	if !ok {
+		return false
+	}
+	subject, _ := claim["sub"].(string)
+	issuer, named := claim["iss"].(string)
+	known := 1
+	if _, present := claim["iss"]; present {
+		if known++; !named {
+			return false
+		}
+	} else {
+		issuer = t.Caller.Issuer
+	}
+	return len(claim) == known && subject == actor.Subject && issuer == actor.Issuer
+}
+
+// Trusts reports whether an issuer is one of those listed.
+func (v *Verifier) Trusts(issuer string) bool { return (*v.issuers.Load())[issuer] != nil }
+
+// Read is Verify for who has to know more of the token than its caller.
+func (v *Verifier) Read(ctx context.Context, token string) (*Token, error) {
 	t, refusal := parse(token)
 	if refusal != nil {
 		return nil, refusal
@@ -134,7 +175,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*custos.Principal,
 	if refusal != nil {
 		return nil, refusal
 	}
-	return p, nil
+	return &Token{Caller: p, mayAct: t.claims["may_act"]}, nil
 }
 
 // checkSignature tries the issuer's keys that fit the token, and, when none of

@@ -18,6 +18,7 @@ import (
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
 	"github.com/custos-gateway/custos/gate"
+	"github.com/custos-gateway/custos/identity/ticket"
 	"github.com/custos-gateway/custos/ledger"
 	"github.com/custos-gateway/custos/recording"
 	"github.com/custos-gateway/custos/store"
@@ -35,6 +36,7 @@ type house struct {
 	notices    notify.Replay     // likewise
 	holds      holds
 	past       *gate.Past // what callers took before
+	tickets    *ticket.Book
 	logger     *slog.Logger
 	now        func() time.Time
 }
@@ -73,12 +75,14 @@ func openHouse(c *config.Config, logger *slog.Logger, now func() time.Time) (_ *
 	replay := approval.Replay{}
 	h.notices = notify.Replay{}
 	h.holds = holds{held: map[custos.SessionID]bool{}}
+	h.tickets = ticket.NewBook(now, func(e *custos.Entry) error { return h.keep(e, nil) })
 	h.past = &gate.Past{Since: now().Add(-24 * time.Hour)}
 	found, err := export.Recover(h.ledger, h.recordings, now, func(index uint64, e *custos.Entry) {
 		replay.Entry(e)
 		h.notices.Entry(e)
 		h.holds.entry(e)
 		h.past.Entry(index, e)
+		h.tickets.Entry(e)
 	})
 	if err != nil {
 		return nil, err

@@ -181,7 +181,7 @@ func (s *Server) start() error {
 	s.desk = approval.New(approval.Options{Ledger: s.house.ledger, Now: s.Now, Told: s.notifier.Tell, Life: time.Duration(c.Approvals.Life),
 		Reviewers: func() []string { return s.inForce.Load().config.Roles.Reviewer }}, s.house.approvals)
 	if s.gate, err = gate.New(gate.Config{
-		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: s.verifier,
+		Ledger: s.house.ledger, Recorder: recorder{s.house.recordings}, Identifier: callers{s.verifier, s.house.tickets},
 		Policy: s.inForce, Vault: s.inForce, Dialer: s.dialer, Directory: s.inForce, Space: s.space,
 		Logger: s.Logger, Now: s.Now, Sessions: c.Limits.Sessions, SessionsPerCaller: c.Limits.SessionsPerCaller,
 		TokenGrace: time.Duration(c.Limits.TokenGrace), Approver: s.desk, Past: s.house.past, Hold: map[custos.Kind]time.Duration{

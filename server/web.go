@@ -77,6 +77,7 @@ func (s *Server) site() (http.Handler, error) {
 		mux.Handle(path, answers)
 	}
 	door.Register(mux)
+	s.ticketDesk().Register(mux)
 	mux.Handle("/", pages)
 	return mux, nil
 }
@@ -125,7 +126,7 @@ func (s *Server) api(browsers api.Browsers) (http.Handler, error) {
 	}
 	return api.New(api.Config{
 		Policies: policies{s}, PublicKey: s.house.publicKey, WitnessKeys: witnesses,
-		Identifier: s.verifier, Browsers: browsers, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: s.gate, Tiles: bundles.Tiles,
+		Identifier: s.verifier, Browsers: browsers, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: openSessions{s}, Tiles: bundles.Tiles,
 		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
 		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
 		Ask:   s.ask, BreakGlass: s.breakGlass, Notices: s.notifier,

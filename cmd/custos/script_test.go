@@ -282,7 +282,7 @@ func (w *world) hears(text string) error {
 
 // mint makes a token of a variable: `mint TOKEN ana lifetime=-1h aud=else`.
 // What has a = is a claim; lifetime is how long from now the token is good,
-// for is the person on whose behalf it is held.
+// for is the person on whose behalf it is held, may_act who may act for its.
 func (w *world) mint(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: mint VARIABLE WHO [CLAIM=VALUE...]")
@@ -297,6 +297,8 @@ func (w *world) mint(ts *testscript.TestScript, neg bool, args []string) {
 			options = append(options, oidctest.Lifetime(d))
 		case "for":
 			options = append(options, oidctest.OnBehalfOf(value))
+		case "may_act":
+			options = append(options, oidctest.Claim(name, map[string]any{"sub": value}))
 		default:
 			options = append(options, oidctest.Claim(name, value))
 		}

@@ -44,7 +44,9 @@ type nothingOpen struct{}
 
 func (nothingOpen) Stop(custos.SessionID, error) bool { return false }
 
-func (nothingOpen) StopAll(func(*custos.Principal) bool, error) []custos.SessionID { return nil }
+func (nothingOpen) StopAll(func(*custos.Principal) bool, string, error) ([]custos.SessionID, error) {
+	return nil, nil
+}
 
 // desk is a person's desk: a gateway's API to ask, and the command line.
 type desk struct {
