@@ -2,6 +2,7 @@ package http
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -103,8 +104,39 @@ func (a *answering) look() (reason string) {
 		return err.Error()
 	}
 	a.veil = v
+	if a.body == io.Reader(resp.Body) && resp.ContentLength > 0 && resp.ContentLength <= maxWhole {
+		return a.hide()
+	}
 	return ""
 }
+
+// maxWhole bounds, in bytes, an answer that is hidden in before its head goes, so
+// that what cannot be can still be said.
+const maxWhole = 1 << 20
+
+// hide hides in a short answer, as a whole; a reason where it cannot be.
+func (a *answering) hide() (reason string) {
+	raw, err := io.ReadAll(a.body)
+	if err != nil {
+		return "it was cut short"
+	}
+	out, err := a.veil.Append(nil, raw)
+	if err == nil {
+		out, err = a.veil.End(out)
+	}
+	if err != nil {
+		return strings.TrimPrefix(err.Error(), "hide answer: ")
+	}
+	a.body, a.veil, a.resp.ContentLength = bytes.NewReader(out), hidden(a.veil.Hidden()), int64(len(out))
+	return ""
+}
+
+// hidden is the veil of what was hidden in before.
+type hidden int64
+
+func (hidden) Append(dst, b []byte) ([]byte, error) { return append(dst, b...), nil }
+func (hidden) End(dst []byte) ([]byte, error)       { return dst, nil }
+func (h hidden) Hidden() int64                      { return int64(h) }
 
 // moved is where an answer sends the caller, as an address of the gateway's;
 // false: to another host.
@@ -181,7 +213,7 @@ func (a *answering) head() error {
 		return err
 	}
 	h.Set("Custos-Entry", strconv.FormatUint(a.permit.Entry(), 10))
-	if _, plain := a.veil.(bare); plain && resp.ContentLength >= 0 {
+	if a.exact() {
 		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 		a.whole = resp.ContentLength > 0
 	}
@@ -192,6 +224,15 @@ func (a *answering) head() error {
 		return a.flush()
 	}
 	return nil
+}
+
+// exact reports whether it is known how long the answer will be.
+func (a *answering) exact() bool {
+	switch a.veil.(type) {
+	case bare, hidden:
+		return a.resp.ContentLength >= 0
+	}
+	return false
 }
 
 func (a *answering) flush() error {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	custos "github.com/custos-gateway/custos"
@@ -80,8 +82,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // token is what a request presents, where its client puts a credential: as a
 // bearer's, as a password, or where the target itself wants its key. It is taken
 // out of the request.
-func (s *Server) token(r *http.Request, c *custos.Connection) string {
-	token := Token(r)
+func (s *Server) token(r *http.Request, c *custos.Connection) (token string) {
+	token = Token(r)
 	if token != "" {
 		// What else stands there is a second word on who is calling.
 		if r.Header["Authorization"] = r.Header["Authorization"][1:]; len(r.Header["Authorization"]) == 0 {
@@ -91,6 +93,14 @@ func (s *Server) token(r *http.Request, c *custos.Connection) string {
 	if c == nil {
 		return token
 	}
+	// Some clients say it twice.
+	defer func() {
+		for name, values := range r.Header {
+			if token != "" && slices.ContainsFunc(values, func(v string) bool { return strings.HasSuffix(v, token) }) {
+				r.Header.Del(name)
+			}
+		}
+	}()
 	switch c.Auth.Scheme {
 	case custos.AuthHeader:
 		if v := r.Header.Get(c.Auth.Name); v != "" && token == "" {
