@@ -3,6 +3,7 @@ package custos
 import (
 	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,9 +39,39 @@ type Principal struct {
 	OnBehalfOf *Principal `json:"on_behalf_of,omitempty"`
 	// Expires is the `exp` claim: when the authority of the token ends.
 	Expires time.Time `json:"expires"`
+	// Skill is the registered skill that the caller is, or nil.
+	Skill *Skill `json:"skill,omitempty"`
 	// Ticket is what the caller came with, where that was no token of an
 	// issuer's: it narrows the caller to one connection.
 	Ticket *Ticket `json:"ticket,omitempty"`
+}
+
+// Skill says which registered skill a caller is.
+type Skill struct {
+	Name string `json:"name"`
+	// Digest is what its folder is, as it says itself: sha256: and hexadecimal
+	// digits, or empty.
+	Digest string `json:"digest,omitempty"`
+}
+
+// ValidDigest reports whether s is a skill's digest as it is written.
+func ValidDigest(s string) bool {
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	if !ok || len(digits) != 64 {
+		return false
+	}
+	return strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// Saying returns p as a skill that says what its folder is, where its token
+// said nothing of it: p itself, or a copy.
+func (p *Principal) Saying(digest string) *Principal {
+	if p.Skill == nil || p.Skill.Digest != "" || !ValidDigest(digest) {
+		return p
+	}
+	said := *p
+	said.Skill = &Skill{Name: p.Skill.Name, Digest: digest}
+	return &said
 }
 
 // Ticket is a short secret of the gateway's own, given for a token (RFC 8693).

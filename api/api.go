@@ -57,6 +57,7 @@ type Config struct {
 	// Approvals are those that lie on the desk.
 	Approvals   *approval.Desk
 	Connections Connections
+	Skills      Skills
 	Keeping     Keeping
 	Agents      Agents
 	Policies    Policies
@@ -96,7 +97,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"identifier": c.Identifier == nil, "ledger": c.Ledger == nil, "recordings": c.Recordings == nil,
-		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "policies": c.Policies == nil, "public key": c.PublicKey == "", "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "notices": c.Notices == nil, "roles": c.Roles == nil,
+		"index": c.Index == nil, "tiles": c.Tiles == nil, "sessions": c.Sessions == nil, "approvals": c.Approvals == nil, "connections": c.Connections == nil, "skills": c.Skills == nil, "keeping": c.Keeping == nil, "agents": c.Agents == nil, "policies": c.Policies == nil, "public key": c.PublicKey == "", "metrics": c.Metrics == nil, "enter": c.Enter == nil, "ask": c.Ask == nil, "break glass": c.BreakGlass == nil, "notices": c.Notices == nil, "roles": c.Roles == nil,
 		"evidence": c.Evidence == nil, "login": c.Login == nil, "logger": c.Logger == nil, "clock": c.Now == nil,
 	} {
 		if missing {
@@ -140,6 +141,10 @@ func New(c Config) (http.Handler, error) {
 		"POST /api/v1/connections/{name}/test":                s.administrator(s.testConnection),
 		"PUT /api/v1/connections/{name}/secret":               s.administrator(s.setSecret),
 		"DELETE /api/v1/connections/{name}/secret":            s.administrator(s.removeSecret),
+		"GET /api/v1/skills":                                  s.administrator(s.listSkills),
+		"GET /api/v1/skills/{name}":                           s.administrator(s.showSkill),
+		"PUT /api/v1/skills/{name}":                           s.administrator(s.putSkill),
+		"DELETE /api/v1/skills/{name}":                        s.administrator(s.removeSkill),
 		"GET /api/v1/agents":                                  s.administrator(s.listAgents),
 		"POST /api/v1/agents/{name}/token":                    s.administrator(s.agentToken),
 		"DELETE /api/v1/agents/{name}":                        s.administrator(s.removeAgent),

@@ -106,7 +106,10 @@ type noAgents struct{ api.Agents }
 type nothingKept struct{ api.Keeping }
 
 // noConnections is a gateway's without any.
-type noConnections struct{ api.Connections }
+type (
+	noConnections struct{ api.Connections }
+	noSkills      struct{ api.Skills }
+)
 
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
@@ -125,7 +128,7 @@ func newGateway(t *testing.T) *gateway {
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
 	h, err := api.New(api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
-		Approvals: g.desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Policies: rules{}, Browsers: browsers{}, PublicKey: g.PublicKey, Metrics: http.NotFoundHandler(),
+		Approvals: g.desk, Connections: noConnections{}, Skills: noSkills{}, Keeping: nothingKept{}, Agents: noAgents{}, Policies: rules{}, Browsers: browsers{}, PublicKey: g.PublicKey, Metrics: http.NotFoundHandler(),
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
 			if connection != "orders" {
 				return custos.Decision{Rule: "access", Reason: "no"}

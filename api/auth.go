@@ -54,6 +54,7 @@ func (s *server) authenticated(next http.HandlerFunc) http.HandlerFunc {
 			unauthorized(w, `Bearer realm="custos", error="invalid_token"`, err.Error())
 			return
 		}
+		p = p.Saying(r.Header.Get("Custos-Skill-Digest"))
 		next(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, p)))
 	}
 }

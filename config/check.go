@@ -43,6 +43,7 @@ func (d *decoder) check(c *Config, opts Options) {
 		d.once(names, c.Connections[i].Name, key+".name", "a connection of this name")
 	}
 	d.checkAgents(c)
+	d.checkSkills(c)
 	d.checkSecrets(c)
 	d.checkNotify(c)
 	d.checkConsole(c)

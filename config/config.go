@@ -33,6 +33,8 @@ type Config struct {
 	// The agents in targets' networks, which dial out to listen.https and reach
 	// what the gateway cannot. docs/agent.md says how to run one.
 	Agents []Agent `yaml:"agents"`
+	// Skills that are known by name, in addition to being let in by groups.
+	Skills []Skill `yaml:"skills"`
 	// The rules by which operations are judged. Absent: what access admits may
 	// do anything.
 	Policies []PolicyItem `yaml:"policies"`

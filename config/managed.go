@@ -15,13 +15,15 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// managed is the file of the connections that were added at run time. It has
-// the form that the configuration file has.
+// managed is the file of what was added at run time. It has the form that the
+// configuration file has.
 type managed struct {
 	Connections []Connection `yaml:"connections"`
+	Skills      []Skill      `yaml:"skills"`
 }
 
-// ManagedFile is where the connections lie that were added at run time.
+// ManagedFile is where the connections and skills lie that were added at run
+// time.
 func (c *Config) ManagedFile() string { return filepath.Join(c.DataDir, "connections.yaml") }
 
 // at returns c as far as it takes to find its data folder.
@@ -40,10 +42,9 @@ func readManaged(c *Config) ([]byte, error) {
 	return read(c.ManagedFile())
 }
 
-var connectionKey = regexp.MustCompile(`^connections\[(\d+)\]`)
+var managedKey = regexp.MustCompile(`^(connections|skills)\[(\d+)\]`)
 
-// overlay adds the connections of raw, which were added at run time, to those
-// of c. What is wrong in them is reported with their own file's place.
+// overlay adds what was added at run time, which is raw, to what c has. What is wrong in them is reported with their own file's place.
 func (d *decoder) overlay(c *Config, raw []byte) {
 	if len(raw) == 0 {
 		return
@@ -54,17 +55,22 @@ func (d *decoder) overlay(c *Config, raw []byte) {
 		more.rules(reflect.ValueOf(&part).Elem(), "")
 	}
 	d.problems = append(d.problems, more.problems...)
+	before := map[string]int{"connections": len(c.Connections), "skills": len(c.Skills)}
 	for key, m := range more.at {
 		m.file = more.file
-		if i := connectionKey.FindStringSubmatch(key); i != nil {
-			n, _ := strconv.Atoi(i[1]) // it was made of an index
-			d.at[fmt.Sprintf("connections[%d]%s", n+len(c.Connections), key[len(i[0]):])] = m
+		if i := managedKey.FindStringSubmatch(key); i != nil {
+			n, _ := strconv.Atoi(i[2]) // it was made of an index
+			d.at[fmt.Sprintf("%s[%d]%s", i[1], n+before[i[1]], key[len(i[0]):])] = m
 		}
 	}
 	for i := range part.Connections {
 		part.Connections[i].Managed = true
 	}
+	for i := range part.Skills {
+		part.Skills[i].Managed = true
+	}
 	c.Connections = append(c.Connections, part.Connections...)
+	c.Skills = append(c.Skills, part.Skills...)
 	c.Raw = slices.Concat(c.Raw, []byte("\n---\n# added at run time\n"), raw)
 }
 
@@ -73,6 +79,15 @@ func (d *decoder) overlay(c *Config, raw []byte) {
 // of the file of managed connections. Nothing is written. definition is a YAML
 // mapping as one of connections: in the file; its name may be left out.
 func WithConnection(path, name string, definition []byte, opts Options) (c *Config, file []byte, err error) {
+	return with(path, "connections", name, definition, opts)
+}
+
+// WithSkill is WithConnection for a skill.
+func WithSkill(path, name string, definition []byte, opts Options) (c *Config, file []byte, err error) {
+	return with(path, "skills", name, definition, opts)
+}
+
+func with(path, section, name string, definition []byte, opts Options) (c *Config, file []byte, err error) {
 	raw, err := read(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load configuration: %w", err)
@@ -80,7 +95,7 @@ func WithConnection(path, name string, definition []byte, opts Options) (c *Conf
 	opts.managed = func(c *Config) ([]byte, error) {
 		old, err := readManaged(c)
 		if err == nil {
-			file, err = edit(old, name, definition)
+			file, err = edit(old, section, name, definition)
 		}
 		return file, err
 	}
@@ -96,10 +111,11 @@ func (c *Config) Definition(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := definitions(raw)
+	all, err := definitions(raw)
 	if err != nil {
 		return nil, err
 	}
+	list := all["connections"]
 	i := slices.IndexFunc(list, func(n *yaml.Node) bool { return nameOf(n) == name })
 	if i < 0 {
 		return nil, errNotManaged
@@ -109,12 +125,13 @@ func (c *Config) Definition(name string) ([]byte, error) {
 
 var errNotManaged = errors.New("it is not managed here: it is written in the configuration file, or is not there at all")
 
-// edit changes one connection in a file of managed ones.
-func edit(old []byte, name string, definition []byte) ([]byte, error) {
-	list, err := definitions(old)
+// edit changes one item of a section in the file of what is managed.
+func edit(old []byte, section, name string, definition []byte) ([]byte, error) {
+	all, err := definitions(old)
 	if err != nil {
 		return nil, err
 	}
+	list := all[section]
 	i := slices.IndexFunc(list, func(n *yaml.Node) bool { return nameOf(n) == name })
 	switch {
 	case definition == nil && i < 0:
@@ -132,10 +149,13 @@ func edit(old []byte, name string, definition []byte) ([]byte, error) {
 			list[i] = n
 		}
 	}
-	if len(list) == 0 {
+	if all[section] = list; len(list) == 0 {
+		delete(all, section)
+	}
+	if len(all) == 0 {
 		return []byte("connections: []\n"), nil
 	}
-	return marshal(map[string][]*yaml.Node{"connections": list})
+	return marshal(all)
 }
 
 func marshal(v any) ([]byte, error) {
@@ -143,42 +163,43 @@ func marshal(v any) ([]byte, error) {
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
 	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("write connection: %w", err)
+		return nil, fmt.Errorf("write definition: %w", err)
 	}
 	return b.Bytes(), nil
 }
 
-// parseDefinition reads one connection's mapping, and gives it its name.
+// parseDefinition reads one item's mapping, and gives it its name.
 func parseDefinition(b []byte, name string) (*yaml.Node, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(b, &document); err != nil {
-		return nil, fmt.Errorf("read connection: %w", err)
+		return nil, fmt.Errorf("read definition: %w", err)
 	}
 	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode {
-		return nil, errors.New("read connection: want a mapping, as under connections: in the configuration file")
+		return nil, errors.New("read definition: want a mapping, as one item has it in the configuration file")
 	}
 	n := document.Content[0]
 	switch written := nameOf(n); {
 	case written == "":
 		n.Content = append([]*yaml.Node{{Kind: yaml.ScalarNode, Value: "name"}, {Kind: yaml.ScalarNode, Value: name}}, n.Content...)
 	case written != name:
-		return nil, fmt.Errorf("read connection: it is named %q, and %q is asked for: a connection keeps its name", written, name)
+		return nil, fmt.Errorf("read definition: it is named %q, and %q is asked for: what is registered keeps its name", written, name)
 	}
 	return n, nil
 }
 
-func definitions(raw []byte) ([]*yaml.Node, error) {
-	var file struct {
-		Connections []yaml.Node `yaml:"connections"`
-	}
+// definitions are the items of a file of what is managed, by section.
+func definitions(raw []byte) (map[string][]*yaml.Node, error) {
+	var file map[string][]yaml.Node
 	if err := yaml.Unmarshal(raw, &file); err != nil {
 		return nil, fmt.Errorf("read managed connections: %w", err)
 	}
-	list := make([]*yaml.Node, len(file.Connections))
-	for i := range file.Connections {
-		list[i] = &file.Connections[i]
+	all := map[string][]*yaml.Node{}
+	for section, items := range file {
+		for i := range items {
+			all[section] = append(all[section], &items[i])
+		}
 	}
-	return list, nil
+	return all, nil
 }
 
 func nameOf(n *yaml.Node) string {

@@ -79,7 +79,7 @@ func TestManagedConnections(t *testing.T) {
 		"an unknown key":        {"billing", billing + "colour: red\n", "colour"},
 		"a clear line, outside": {"billing", strings.Replace(billing, "127.0.0.1", "db.example.com", 1), "tls"},
 		"no mapping":            {"billing", "- a\n", "want a mapping"},
-		"no YAML":               {"billing", "a: [", "read connection"},
+		"no YAML":               {"billing", "a: [", "read definition"},
 		"an alias":              {"billing", "labels: {a: &x b, c: *x}\n" + billing, "anchors"},
 		"a bad name":            {"Billing!", billing, "name"},
 	} {
@@ -96,5 +96,55 @@ func TestManagedConnections(t *testing.T) {
 	}
 	if _, _, err := WithConnection(path, "orders", nil, spoken); err == nil {
 		t.Error("removed one of the file's")
+	}
+}
+
+// Skills lie in the same file as connections, and neither disturbs the other.
+func TestManagedSkills(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "custos.yaml")
+	if err := os.WriteFile(path, []byte(minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "custos-data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const reporter = `match: {issuer: "https://id.example.com", subject: "skill:*"}
+connections: [billing]
+`
+	put := func(with func(string, string, []byte, Options) (*Config, []byte, error), name, definition string) *Config {
+		t.Helper()
+		raw := []byte(definition)
+		if definition == "" {
+			raw = nil
+		}
+		c, file, err := with(path, name, raw, spoken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(c.ManagedFile(), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	put(WithConnection, "billing", billing)
+	put(WithSkill, "reporter", reporter)
+	c := put(WithSkill, "reporter", reporter+"expires: 2027-01-31\n")
+	if len(c.Connections) != 1 || len(c.Skills) != 1 || !c.Skills[0].Managed || c.Skills[0].Expires.Time().Format("02.01.2006") != "31.01.2027" {
+		t.Errorf("%+v", c.Skills)
+	}
+	_, _, err := WithSkill(path, "other", []byte(reporter+"digest: x\n"), spoken)
+	if err == nil || !strings.Contains(err.Error(), "connections.yaml:") || !strings.Contains(err.Error(), "skills[1].digest") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := WithSkill(path, "billing", nil, spoken); err == nil {
+		t.Error("a connection was removed as a skill")
+	}
+	c = put(WithConnection, "billing", "")
+	if len(c.Connections) != 0 || len(c.Skills) != 1 || len(c.Warnings) == 0 {
+		t.Errorf("%+v, %v", c.Skills, c.Warnings)
+	}
+	if c = put(WithSkill, "reporter", ""); len(c.Skills) != 0 {
+		t.Errorf("%+v", c.Skills)
 	}
 }

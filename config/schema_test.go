@@ -24,6 +24,8 @@ func forms(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return text(`^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`)
+	case reflect.TypeFor[Instant]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]+(Z|[+-][0-9:]+))?$`}
 	case reflect.TypeFor[Space]():
 		return text(`^[0-9]+(\.[0-9]+)?%$|^[0-9]+ ?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$`)
 	case reflect.TypeFor[TargetTLS]():

@@ -212,6 +212,7 @@ func (g *Gate) Open(ctx context.Context, k Knock) (*Session, error) {
 // OpenFor is Open for a caller whose token was verified at another door of the
 // gateway's; that of k is not looked at.
 func (g *Gate) OpenFor(ctx context.Context, caller *custos.Principal, k Knock) (*Session, error) {
+	caller = caller.Saying(k.Asserted[custos.AssertedSkill])
 	s := &Session{gate: g, id: custos.NewSessionID(), caller: caller, client: k.Client}
 	c, known := g.Directory.Connection(k.Connection)
 	if !known || c.Protocol != k.Protocol {

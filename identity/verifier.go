@@ -41,6 +41,7 @@ type Options struct {
 type Verifier struct {
 	opts    Options
 	issuers atomic.Pointer[map[string]*issuer]
+	skills  atomic.Pointer[[]Skill]
 	reload  sync.Mutex
 }
 
@@ -173,6 +174,13 @@ func (v *Verifier) Read(ctx context.Context, token string) (*Token, error) {
 	}
 	p, refusal := is.principal(t.claims, v.opts.Now(), v.opts.Leeway)
 	if refusal != nil {
+		return nil, refusal
+	}
+	own := t.claims
+	if p.OnBehalfOf != nil {
+		own, _ = t.claims["act"].(map[string]any)
+	}
+	if refusal := v.recognise(p, own); refusal != nil {
 		return nil, refusal
 	}
 	return &Token{Caller: p, mayAct: t.claims["may_act"]}, nil

@@ -173,7 +173,7 @@ func (s *scan) field(e ast.NavigableExpr) {
 		s.words(e, "kind", func(w string) bool {
 			return slices.ContainsFunc(kinds, func(k custos.Kind) bool { return string(k) == w })
 		}, "want "+list(kinds))
-	case "Caller.issuer", "Caller.subject", "Caller.name", "Caller.on_behalf_of":
+	case "Caller.issuer", "Caller.subject", "Caller.name", "Caller.skill", "Caller.on_behalf_of":
 		s.identity = true
 	}
 }

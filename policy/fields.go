@@ -106,6 +106,12 @@ var objects = []object{
 		of("subject", str, "The caller's identity at that issuer.", func(p *custos.Principal) any { return p.Subject }),
 		of("name", str, "What people call the caller. It is for reading: an issuer may let callers choose it.", func(p *custos.Principal) any { return p.Name }),
 		of("kind", str, "person, skill, ci or workload.", func(p *custos.Principal) any { return string(p.Kind) }),
+		of("skill", str, "The name of the registered skill that the caller is, by skills in the configuration; empty: it is none.", func(p *custos.Principal) any {
+			if p.Skill == nil {
+				return ""
+			}
+			return p.Skill.Name
+		}),
 		of("groups", strs, "The caller's groups.", func(p *custos.Principal) any { return p.Groups }),
 		of("on_behalf_of", callerT, "For whom the caller acts; has(caller.on_behalf_of) says whether there is one.", func(p *custos.Principal) any {
 			if p.OnBehalfOf == nil {

@@ -135,10 +135,12 @@ func (s connections) change(by, name, what string, definition []byte) error {
 	}
 	before := s.inForce.Load().config
 	if next.ManagedFile() != before.ManagedFile() {
-		return errors.New("change connection: data_dir was changed in the configuration file: start the gateway anew first")
+		return errOtherFolder
 	}
 	return s.adopt(next, by, what, func() error { return durable.WriteFile(durable.OS, next.ManagedFile(), file, 0o600) })
 }
+
+var errOtherFolder = errors.New("change configuration: data_dir was changed in the file: start the gateway anew first")
 
 // Definition is of api.Connections.
 func (s connections) Definition(name string) ([]byte, error) {

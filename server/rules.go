@@ -19,6 +19,7 @@ type rules struct {
 	config      *config.Config
 	digest      string
 	connections map[string]*custos.Connection
+	skills      map[string]*config.Skill
 	policy      *policy.Policy
 	vault       *vault.Vault
 	services    vault.Services
@@ -30,7 +31,10 @@ func (s *Server) newRules(c *config.Config) (*rules, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(c.Raw)
-	r := &rules{config: c, services: services, digest: hex.EncodeToString(sum[:]), policy: c.Policy, connections: map[string]*custos.Connection{}}
+	r := &rules{config: c, services: services, digest: hex.EncodeToString(sum[:]), policy: c.Policy, connections: map[string]*custos.Connection{}, skills: map[string]*config.Skill{}}
+	for i := range c.Skills {
+		r.skills[c.Skills[i].Name] = &c.Skills[i]
+	}
 	for _, target := range c.Targets() {
 		r.connections[target.Name] = target
 	}
@@ -43,7 +47,10 @@ func (s *Server) newRules(c *config.Config) (*rules, error) {
 }
 
 // inForce is the gate's view of the rules in force.
-type inForce struct{ atomic.Pointer[rules] }
+type inForce struct {
+	atomic.Pointer[rules]
+	now func() time.Time
+}
 
 func (f *inForce) Connection(name string) (*custos.Connection, bool) {
 	c, ok := f.Load().connections[name]
@@ -51,7 +58,17 @@ func (f *inForce) Connection(name string) (*custos.Connection, bool) {
 }
 
 func (f *inForce) Enter(p *custos.Principal, c *custos.Connection) custos.Decision {
-	return f.Load().policy.Enter(p, c)
+	r := f.Load()
+	if d, ok := r.bound(p, c.Name, f.now()); !ok {
+		return d
+	}
+	// Whoever acts with a ticket has at most the rights of both.
+	if of := p.OnBehalfOf; of != nil && p.Ticket != nil && len(of.Groups) > 0 {
+		if d := r.policy.Enter(of, c); d.Effect != custos.Allow {
+			return d
+		}
+	}
+	return r.policy.Enter(p, c)
 }
 
 func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Operation, u *custos.Usage, at time.Time) custos.Decision {
@@ -60,6 +77,9 @@ func (f *inForce) Judge(p *custos.Principal, c *custos.Connection, op *custos.Op
 	now, ok := r.connections[c.Name]
 	if !ok {
 		now = &custos.Connection{Name: c.Name, Protocol: c.Protocol}
+	}
+	if d, ok := r.bound(p, c.Name, at); !ok {
+		return d
 	}
 	return r.policy.Judge(p, now, op, u, at)
 }

@@ -146,7 +146,7 @@ func Open(o Options) (*Server, error) {
 	for _, w := range c.Warnings {
 		o.Logger.Warn(w.Error())
 	}
-	s := &Server{Options: o, config: c, inForce: new(inForce), testers: map[string]Tester{}}
+	s := &Server{Options: o, config: c, inForce: &inForce{now: o.Now}, testers: map[string]Tester{}}
 	r, err := s.newRules(c)
 	if err != nil {
 		return nil, err
@@ -173,6 +173,7 @@ func (s *Server) start() error {
 	if s.verifier, err = identity.New(identity.Options{Issuers: issuers(c), Now: s.Now, Logger: s.Logger}); err != nil {
 		return err
 	}
+	s.verifier.SetSkills(skillsOf(c))
 	if s.agents, err = s.newHub(); err != nil {
 		return err
 	}
@@ -443,6 +444,7 @@ func (s *Server) adopt(c *config.Config, by, what string, keep func() error) err
 	if err := s.verifier.Reload(issuers(c)); err != nil {
 		s.Logger.Error("reload configuration: the issuers of the old one stay in force", "cause", err)
 	}
+	s.verifier.SetSkills(skillsOf(c))
 	s.inForce.Store(next)
 	if err := s.agents.Reload(); err != nil {
 		s.Logger.Error("reload configuration: agents that were taken out of it", "cause", err)

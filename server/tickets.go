@@ -41,7 +41,7 @@ func (s *Server) ticketDesk() *ticket.Desk {
 		Enter: func(p *custos.Principal, name string) bool {
 			return s.inForce.Enter(p, s.known(name)).Effect == custos.Allow
 		},
-		ActsFor: func(actor, subject *custos.Principal) bool { return false },
+		ActsFor: s.actsFor,
 		Life:    func() time.Duration { return time.Duration(s.inForce.Load().config.Limits.TicketLife) },
 		Stop:    func(match func(*custos.Principal) bool, cause error) { s.gate.StopAll(match, cause) },
 	})

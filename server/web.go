@@ -127,7 +127,7 @@ func (s *Server) api(browsers api.Browsers) (http.Handler, error) {
 	return api.New(api.Config{
 		Policies: policies{s}, PublicKey: s.house.publicKey, WitnessKeys: witnesses,
 		Identifier: s.verifier, Browsers: browsers, Ledger: s.house.ledger, Recordings: s.house.recordings, Index: s.house.index, Sessions: openSessions{s}, Tiles: bundles.Tiles,
-		Approvals: s.desk, Connections: s.connections(), Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
+		Approvals: s.desk, Connections: s.connections(), Skills: skills{s}, Keeping: s.keeper, Agents: agentList{s}, Metrics: s.metrics.handler(),
 		Enter: func(p *custos.Principal, name string) custos.Decision { return s.inForce.Enter(p, s.known(name)) },
 		Ask:   s.ask, BreakGlass: s.breakGlass, Notices: s.notifier,
 		Roles:     func() config.Roles { return s.inForce.Load().config.Roles },

@@ -78,7 +78,10 @@ type noAgents struct{ api.Agents }
 type nothingKept struct{ api.Keeping }
 
 // noConnections is a gateway's without any.
-type noConnections struct{ api.Connections }
+type (
+	noConnections struct{ api.Connections }
+	noSkills      struct{ api.Skills }
+)
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
@@ -93,7 +96,7 @@ func newDesk(t *testing.T) *desk {
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
-		Approvals: desk, Connections: noConnections{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		Approvals: desk, Connections: noConnections{}, Skills: noSkills{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
 		Notices:    noNotices{},
 		BreakGlass: func(*custos.Principal, string) bool { return false },

@@ -25,6 +25,8 @@ type Wanted struct {
 	// Source is the one address from which the ticket is good: an IP address, or
 	// "self". Empty: any.
 	Source string
+	// SkillDigest is what the folder is of the skill that the ticket is for.
+	SkillDigest string
 }
 
 // Exchange gets a ticket for a token. What the gateway refuses is a *Failure.
@@ -36,6 +38,9 @@ func (c *Client) Exchange(ctx context.Context, w Wanted) (*Answer, error) {
 	}
 	if w.Source != "" {
 		form.Set("source", w.Source)
+	}
+	if w.SkillDigest != "" {
+		form.Set("skill_digest", w.SkillDigest)
 	}
 	a := new(Answer)
 	if err := c.post(ctx, TokenPath, form, a); err != nil {

@@ -160,7 +160,7 @@ func one(form url.Values, name string, required bool) (string, error) {
 
 // request is what somebody asks to exchange.
 type request struct {
-	subject, actor, connection, source string
+	subject, actor, connection, source, digest string
 }
 
 // read reads the form of RFC 8693, section 2.1.
@@ -168,13 +168,13 @@ func read(form url.Values, client string) (q request, err error) {
 	value := map[string]string{}
 	for name, required := range map[string]bool{
 		"grant_type": true, "subject_token": true, "subject_token_type": true, "actor_token": false, "actor_token_type": false,
-		"audience": false, "resource": false, "scope": false, "requested_token_type": false, "source": false,
+		"audience": false, "resource": false, "scope": false, "requested_token_type": false, "source": false, "skill_digest": false,
 	} {
 		if value[name], err = one(form, name, required); err != nil {
 			return q, err
 		}
 	}
-	q = request{subject: value["subject_token"], actor: value["actor_token"], connection: value["audience"], source: value["source"]}
+	q = request{subject: value["subject_token"], actor: value["actor_token"], connection: value["audience"], source: value["source"], digest: value["skill_digest"]}
 	resource := strings.TrimPrefix(value["resource"], "urn:custos:connection:")
 	if q.connection == "" {
 		q.connection = resource
@@ -199,6 +199,8 @@ func read(form url.Values, client string) (q request, err error) {
 		return q, fail("invalid_target", "audience and resource name different connections")
 	}
 	switch {
+	case q.digest != "" && !custos.ValidDigest(q.digest):
+		return q, fail("invalid_request", "skill_digest is not sha256: and 64 hexadecimal digits")
 	case q.source == "self":
 		q.source = host(client)
 	case q.source != "" && net.ParseIP(q.source) == nil:
@@ -251,13 +253,13 @@ func (d *Desk) caller(ctx context.Context, q request) (*custos.Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	caller := *subject.Caller
+	caller := *subject.Caller.Saying(q.digest)
 	if q.actor != "" {
 		actor, err := d.verify(ctx, "actor_token", q.actor)
 		if err != nil {
 			return nil, err
 		}
-		of, by := subject.Caller, actor.Caller
+		of, by := subject.Caller, actor.Caller.Saying(q.digest)
 		switch {
 		case of.OnBehalfOf != nil || by.OnBehalfOf != nil:
 			return nil, fail("invalid_request", "one of the tokens is itself on behalf of somebody: exchange it alone")

@@ -246,6 +246,7 @@ func TestForm(t *testing.T) {
 		{"audience", "nowhere", "invalid_target"},
 		{"resource", "urn:custos:connection:billing", "invalid_target"},
 		{"source", "everywhere", "invalid_request"},
+		{"skill_digest", "sha256:" + strings.Repeat("g", 64), "invalid_request"},
 	} {
 		form := url.Values{}
 		for k, v := range good {

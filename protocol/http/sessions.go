@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
 )
 
@@ -65,7 +66,10 @@ func (s *Sessions) Use(r *http.Request, connection, token string) *Kept {
 	if err != nil {
 		client = r.RemoteAddr
 	}
-	key := sessionKey{sha256.Sum256([]byte(token)), connection, client}
+	says := custos.AssertedBy(r.Header.Get)
+	// Another conversation, or another skill, is another session.
+	whose := token + "\x00" + says[custos.AssertedConversation] + "\x00" + says[custos.AssertedSkill]
+	key := sessionKey{sha256.Sum256([]byte(whose)), connection, client}
 	s.mu.Lock()
 	k := s.kept[key]
 	if k == nil {
@@ -75,7 +79,7 @@ func (s *Sessions) Use(r *http.Request, connection, token string) *Kept {
 		}
 		s.kept[key] = k
 		s.waiting.Add(1)
-		go s.open(k, token, asserted(r.Header))
+		go s.open(k, token, says)
 	} else if k.idle != nil {
 		k.idle.Stop()
 	}
@@ -139,17 +143,6 @@ func (s *Sessions) expire(k *Kept) {
 	if !used {
 		k.Session.Close("nothing was asked of it any more")
 	}
-}
-
-// asserted is what a client says of itself: recorded, never believed.
-func asserted(h http.Header) map[string]string {
-	says := map[string]string{}
-	for name, key := range map[string]string{"User-Agent": "user_agent", "Traceparent": "traceparent", "Custos-Conversation": "conversation", "Custos-Tool-Call": "tool_call"} {
-		if v := h.Get(name); v != "" {
-			says[key] = oneLine(v, 256)
-		}
-	}
-	return says
 }
 
 // oneLine makes of a text what fits on a line of at most max bytes.

@@ -86,7 +86,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		client = r.RemoteAddr
 	}
-	k := s.use(keptKey{sha256.Sum256([]byte(token)), name, client}, token, r)
+	says := custos.AssertedBy(r.Header.Get)
+	// Another conversation, or another skill, is another session.
+	whose := token + "\x00" + says[custos.AssertedConversation] + "\x00" + says[custos.AssertedSkill]
+	k := s.use(keptKey{sha256.Sum256([]byte(whose)), name, client}, token, says)
 	defer s.release(k)
 	if k.err != nil {
 		say(w, statusOf(asRefusal(k.err), nil))
@@ -125,14 +128,14 @@ func bearer(r *http.Request) string {
 
 // use returns the caller's session, opened if there is none, and keeps it in
 // use until it is released.
-func (s *Server) use(key keptKey, token string, r *http.Request) *kept {
+func (s *Server) use(key keptKey, token string, says map[string]string) *kept {
 	s.mu.Lock()
 	k := s.kept[key]
 	if k == nil {
 		k = &kept{key: key, opened: make(chan struct{})}
 		s.kept[key] = k
 		s.sessions.Add(1)
-		go s.open(k, token, r.UserAgent())
+		go s.open(k, token, says)
 	} else if k.idle != nil {
 		k.idle.Stop()
 	}
@@ -142,14 +145,10 @@ func (s *Server) use(key keptKey, token string, r *http.Request) *kept {
 	return k
 }
 
-// maxAgent bounds, in bytes, what is kept of what a client calls itself.
-const maxAgent = 256
-
-func (s *Server) open(k *kept, token, agent string) {
+func (s *Server) open(k *kept, token string, says map[string]string) {
 	defer close(k.opened)
-	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "?")
 	k.session, k.err = s.Gate.Open(s.ctx, gate.Knock{Protocol: Name, Connection: k.key.connection, Token: token, Client: k.key.client,
-		Asserted: map[string]string{"user_agent": agent}, Login: s.login})
+		Asserted: says, Login: s.login})
 	if k.err != nil {
 		s.drop(k)
 		s.sessions.Done()

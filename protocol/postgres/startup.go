@@ -206,6 +206,13 @@ var settable = map[string]bool{
 	"enable_bitmapscan": true, "enable_hashjoin": true, "enable_mergejoin": true, "enable_nestloop": true, "work_mem": true,
 }
 
+// saying are parameters by which a client says of itself what an HTTP client
+// says in its header. They are not the target's, and do not go there.
+var saying = map[string]string{
+	"custos.conversation": custos.AssertedConversation, "custos.tool_call": custos.AssertedToolCall,
+	"custos.traceparent": custos.AssertedTrace, "custos.skill_digest": custos.AssertedSkill,
+}
+
 // greet judges the startup message and, where the client is ahead of the
 // gateway, says so (section "Protocol Versions").
 func (d *door) greet() (*hello, error) {
@@ -243,7 +250,7 @@ func (d *door) greet() (*hello, error) {
 		}
 	}
 	if name, ok := h.settings["application_name"]; ok {
-		h.asserted["application_name"] = name
+		h.asserted["application_name"] = custos.AssertedText(name)
 	}
 	h.settings["client_encoding"] = "UTF8"
 	if d.minor > minorKnown || len(extensions) > 0 {
@@ -263,6 +270,10 @@ func (d *door) greet() (*hello, error) {
 
 func (h *hello) set(name, value string) error {
 	low := strings.ToLower(name)
+	if key, ok := saying[low]; ok {
+		h.asserted[key] = custos.AssertedText(value)
+		return nil
+	}
 	if !settable[low] {
 		return &fatal{code: "42501", message: fmt.Sprintf("refused by rule postgres/startup-parameter: unsupported startup parameter: %s", name),
 			hint: "leave it out of the connection's settings, or SET it afterwards, where policy allows that"}
