@@ -15,6 +15,7 @@ func commands(g *globals) []*cobra.Command {
 		newSearchCommand(g),
 		newApprovalCommand(g),
 		newPolicyCommand(g),
+		newSkillCommand(g),
 		newLedgerCommand(g),
 		newEvidenceCommand(g),
 		newBackupCommand(g), newHealthCommand(g),

@@ -18,7 +18,7 @@ import (
 func newTokenCommand(g *globals) *cobra.Command {
 	var wanted ticket.Wanted
 	var short, revoke bool
-	var actorFile string
+	var actorFile, folder string
 	c := &cobra.Command{
 		Use:   "token",
 		Short: "Print a fresh token, or a short ticket, for scripts and native clients",
@@ -30,8 +30,8 @@ func newTokenCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token, err := g.bearer(cmd.Context())
 			switch {
-			case !short && (wanted.Connection != "" || actorFile != "" || wanted.Source != ""), short && revoke:
-				return &exitError{exitUsage, errors.New("print token: --connection, --actor-token-file and --source go with --ticket, and --revoke stands alone")}
+			case !short && (wanted.Connection != "" || actorFile != "" || wanted.Source != "" || folder != ""), short && revoke:
+				return &exitError{exitUsage, errors.New("print token: --connection, --actor-token-file, --source and --skill-dir go with --ticket, and --revoke stands alone")}
 			case short && wanted.Connection == "":
 				return &exitError{exitUsage, errors.New("get ticket: it is for one connection: name it with --connection")}
 			case err != nil:
@@ -40,6 +40,11 @@ func newTokenCommand(g *globals) *cobra.Command {
 				return g.revokeTicket(cmd.Context(), token)
 			case short:
 				wanted.Subject = token
+				if folder != "" {
+					if wanted.SkillDigest, err = folderDigest(folder); err != nil {
+						return err
+					}
+				}
 				if actorFile != "" {
 					if wanted.Actor, err = readToken(actorFile); err != nil {
 						return err
@@ -63,6 +68,7 @@ func newTokenCommand(g *globals) *cobra.Command {
 	f.StringVar(&wanted.Connection, "connection", "", "the ticket's connection")
 	f.StringVar(&actorFile, "actor-token-file", "", "the `FILE` with the token of who acts for you, such as a skill")
 	f.StringVar(&wanted.Source, "source", "", "the one IP address that the ticket may come from; self is the one that you ask from")
+	f.StringVar(&folder, "skill-dir", "", "the `DIR` of the skill that the ticket is for, which the ticket says the digest of")
 	f.BoolVar(&revoke, "revoke", false, "give the ticket in CUSTOS_TOKEN back, and end its sessions")
 	return c
 }
