@@ -88,10 +88,17 @@ type Options struct {
 	Now        func() time.Time
 }
 
-// checks is what a configuration is held against.
+// checks is what a gateway's configuration is held against.
 func (o *Options) checks() config.Options {
-	c := config.Options{Detectors: mask.Kinds(), Managed: true}
-	for _, p := range o.Protocols {
+	c := Checks(o.Protocols)
+	c.Managed = true
+	return c
+}
+
+// Checks is what a configuration file by itself is held against.
+func Checks(protocols []Protocol) config.Options {
+	c := config.Options{Detectors: mask.Kinds()}
+	for _, p := range protocols {
 		c.Protocols = append(c.Protocols, p.Name)
 		if p.HTTP != nil {
 			c.Addressed = append(c.Addressed, p.Name)

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/custos-gateway/custos/server"
+)
 
 // commands lists every command, in the order of the manual.
 func commands(g *globals) []*cobra.Command {
@@ -8,14 +12,14 @@ func commands(g *globals) []*cobra.Command {
 		newDemoCommand(g),
 		newServeCommand(g),
 		newAgentCommand(g),
-		newConfigCommand(g, protocolNames()),
+		newConfigCommand(g, server.Checks(protocols)),
 		newLoginCommand(g), newWhoamiCommand(g), newTokenCommand(g),
 		newConnectionCommand(g), newConnectCommand(g), newEnvCommand(g),
+		newSkillCommand(g),
 		newSessionCommand(g),
 		newSearchCommand(g),
 		newApprovalCommand(g),
 		newPolicyCommand(g),
-		newSkillCommand(g),
 		newLedgerCommand(g),
 		newEvidenceCommand(g),
 		newBackupCommand(g), newHealthCommand(g),

@@ -7,31 +7,29 @@ import (
 	"io"
 
 	"github.com/custos-gateway/custos/config"
-	"github.com/custos-gateway/custos/mask"
 	"github.com/spf13/cobra"
 )
 
-// newConfigCommand returns `custos config`. Protocols are the names that a
-// connection may have.
-func newConfigCommand(g *globals, protocols []string) *cobra.Command {
+// newConfigCommand returns `custos config`. Opts is what a file is held against.
+func newConfigCommand(g *globals, opts config.Options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
 		Short: "Check and explain the configuration file",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(newConfigCheck(g, protocols), newConfigExplain(g), newConfigSchema(g))
+	c.AddCommand(newConfigCheck(g, opts), newConfigExplain(g), newConfigSchema(g))
 	return c
 }
 
-func newConfigCheck(g *globals, protocols []string) *cobra.Command {
+func newConfigCheck(g *globals, opts config.Options) *cobra.Command {
 	path := "custos.yaml"
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Report everything that is wrong in a configuration, with line numbers",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return checkConfig(g, path, config.Options{Protocols: protocols, Detectors: mask.Kinds()})
+			return checkConfig(g, path, opts)
 		},
 	}
 	c.Flags().StringVar(&path, "config", path, "the configuration `file`")

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/custos-gateway/custos/config"
 )
 
 // configCommand runs `custos config` with args.
@@ -15,7 +17,7 @@ func configCommand(t *testing.T, asJSON bool, args ...string) (stdout, stderr st
 	t.Helper()
 	var out, progress bytes.Buffer
 	g := &globals{json: asJSON, stdin: strings.NewReader(""), stdout: &out, stderr: &progress}
-	c := newConfigCommand(g, []string{"postgres"})
+	c := newConfigCommand(g, config.Options{Protocols: []string{"postgres"}})
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.SetArgs(args)
 	err = c.Execute()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/custos-gateway/custos/internal/apitest"
 	"github.com/custos-gateway/custos/internal/gittest"
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
@@ -35,8 +36,8 @@ func newDemoCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show all of it on loopback, with a real database",
-		Long: "Start, on loopback only, a PostgreSQL with made-up data, a git server, a small OpenID provider and a gateway; run\n" +
-			"statements and pushes as ana, bob and a skill, judged and masked by rules; show what is on record of them, and prove it unaltered.\n" +
+		Long: "Start, on loopback only, a PostgreSQL with made-up data, a git server, an HTTP API, a small OpenID provider and a\n" +
+			"gateway; run statements, pushes and requests as ana, bob and a skill, judged and masked by rules; show what is on record of them, and prove it unaltered.\n" +
 			"Then stay up, for you to try it.\n" +
 			"Everything lies in a temporary folder that goes when the demonstration ends.",
 		Args: cobra.NoArgs,
@@ -58,6 +59,7 @@ type demo struct {
 	self     string
 	target   *testtarget.Postgres
 	forge    *gittest.Server
+	api      *apitest.Server
 	provider *oidctest.Provider
 	https    string
 	postgres string
@@ -71,7 +73,7 @@ func (d *demo) close() {
 }
 
 func (d *demo) run(once bool) error {
-	for _, step := range []func() error{d.prepare, d.startTarget, d.startForge, d.startProvider, d.startGateway, d.show} {
+	for _, step := range []func() error{d.prepare, d.startTarget, d.startForge, d.startAPI, d.startProvider, d.startGateway, d.show} {
 		if err := step(); err != nil {
 			if log, e := os.ReadFile(d.logFile()); e == nil {
 				fmt.Fprintf(d.g.stderr, "the gateway's log:\n%s", log)
@@ -134,6 +136,24 @@ func (d *demo) targetDSN(db string) string {
 	return fmt.Sprintf("host=%s port=%s user=%s sslmode=disable %s", host, port, d.target.User, db)
 }
 
+// startAPI starts an HTTP API with two customers, whose key only the gateway has.
+func (d *demo) startAPI() error {
+	d.say("starting an HTTP API with customers")
+	dir := filepath.Join(d.dir, "api")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if d.api, err = apitest.Open(dir); err != nil {
+		return err
+	}
+	d.stop = append(d.stop, d.api.Close)
+	return errors.Join(
+		d.api.Put("v1/customers/1.json", `{"id":1,"name":"Goran Evans","email":"goran.evans1@example.com","card":{"number":"4111 1111 1111 1111","expires":"11/29"}}`+"\n"),
+		d.api.Put("v1/customers/2.json", `{"id":2,"name":"Keiko Weber","email":"keiko.weber2@example.com","card":{"number":"5500 0055 5555 5559","expires":"03/28"}}`+"\n"),
+		os.WriteFile(filepath.Join(d.dir, "api.key"), []byte(d.api.Key+"\n"), 0o600))
+}
+
 func (d *demo) startProvider() error {
 	d.say("starting an OpenID provider with ana (dba), bob (support), carol (audit) and the skill reporter")
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // the provider's library logs there
@@ -147,7 +167,7 @@ func (d *demo) startProvider() error {
 
 func (d *demo) startGateway() error {
 	d.say("starting the gateway")
-	config := strings.NewReplacer("ISSUER", d.provider.URL, "TARGET", d.target.Address, "FORGE", strings.TrimPrefix(d.forge.URL, "http://")).Replace(sampleConfig)
+	config := strings.NewReplacer("ISSUER", d.provider.URL, "TARGET", d.target.Address, "FORGE", strings.TrimPrefix(d.forge.URL, "http://"), "BILLING", d.api.URL).Replace(sampleConfig)
 	path := filepath.Join(d.dir, "custos.yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/custos-gateway/custos/config"
+	"github.com/custos-gateway/custos/server"
 )
 
 // TestIdentityPages checks that the settings on each page of docs/identity are
@@ -34,7 +35,7 @@ func TestIdentityPages(t *testing.T) {
 			if err := os.WriteFile(path, []byte("listen: {https: '127.0.0.1:8443', postgres: '127.0.0.1:15432'}\n"+b[1]), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := config.Load(path, config.Options{Protocols: protocolNames()}); err != nil {
+			if _, err := config.Load(path, server.Checks(protocols)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -12,8 +12,8 @@ import (
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/config"
 	"github.com/custos-gateway/custos/export"
-	"github.com/custos-gateway/custos/mask"
 	"github.com/custos-gateway/custos/policy"
+	"github.com/custos-gateway/custos/server"
 )
 
 func newPolicyCommand(g *globals) *cobra.Command {
@@ -26,7 +26,7 @@ func newPolicyCommand(g *globals) *cobra.Command {
 // loadPolicies loads a configuration for its policies. Errors in it are
 // printed, one a line.
 func (g *globals) loadPolicies(path string) (*config.Config, error) {
-	c, err := config.Load(path, config.Options{Protocols: protocolNames(), Detectors: mask.Kinds()})
+	c, err := config.Load(path, server.Checks(protocols))
 	var problems config.Errors
 	if errors.As(err, &problems) {
 		for _, p := range problems {

@@ -23,14 +23,6 @@ var protocols = []server.Protocol{
 	{Name: kubernetes.Name, Prefix: kubernetes.Prefix, HTTP: newKubernetes, Render: kubernetes.Render, Operation: kubernetes.Operation, Client: kubernetes.Client},
 }
 
-func protocolNames() []string {
-	var names []string
-	for _, p := range protocols {
-		names = append(names, p.Name)
-	}
-	return names
-}
-
 // newPostgres joins the PostgreSQL protocol to the parser of its statements,
 // which is warmed up while the gateway starts.
 func newPostgres(f server.Front) server.Service {

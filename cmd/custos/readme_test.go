@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/custos-gateway/custos/config"
-	"github.com/custos-gateway/custos/mask"
+	"github.com/custos-gateway/custos/server"
 )
 
 // TestReadme checks that what the README and the demonstration configure is
@@ -28,7 +28,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal("the README's configuration has no policies")
 	}
 	t.Setenv("ORDERS_PASSWORD", "unread")
-	demo := strings.NewReplacer("ISSUER", "http://127.0.0.1:1", "TARGET", "127.0.0.1:1", "FORGE", "127.0.0.1:2").Replace(sampleConfig)
+	demo := strings.NewReplacer("ISSUER", "http://127.0.0.1:1", "TARGET", "127.0.0.1:1", "FORGE", "127.0.0.1:2", "BILLING", "http://127.0.0.1:3").Replace(sampleConfig)
 	for name, text := range map[string]string{"whole": whole, "policies": rest + blocks[1][1], "demo": demo} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "custos.yaml")
@@ -37,7 +37,7 @@ func TestReadme(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c, err := config.Load(path, config.Options{Protocols: protocolNames(), Detectors: mask.Kinds()})
+		c, err := config.Load(path, server.Checks(protocols))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if len(c.Warnings) > 0 || len(c.Rules) < 10 {

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/custos-gateway/custos/internal/apitest"
 	"github.com/custos-gateway/custos/internal/gittest"
 	"github.com/custos-gateway/custos/internal/oidctest"
 	"github.com/custos-gateway/custos/internal/testtarget"
@@ -34,14 +35,14 @@ func TestMain(m *testing.M) {
 // PostgreSQL, psql, and people. The scripts are the manual; what their verbs
 // do stands at each below.
 func TestScripts(t *testing.T) {
-	w := &world{target: testtarget.StartPostgres(t, testtarget.Options{}), git: upstreams(t)}
+	w := &world{target: testtarget.StartPostgres(t, testtarget.Options{}), git: upstreams(t), http: apis(t)}
 	w.provider, w.elsewhere = provider(t), provider(t)
 	if err := errors.Join(w.run("postgres", "CREATE DATABASE shop"), w.run("shop", shop)); err != nil {
 		t.Fatal(err)
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"gateway": w.gateway, "target": w.atTarget, "heard": w.heard, "mint": w.mint, "exited": exited, "capture": capture,
-		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "service": w.service, "told": w.told, "documented": w.documented, "vault": w.vault, "agent": w.agent, "upstream": w.upstream,
+		"tamper": tamper, "secret-free": w.secretFree, "get": w.get, "speak": w.speak, "service": w.service, "told": w.told, "documented": w.documented, "vault": w.vault, "agent": w.agent, "upstream": w.upstream, "api": w.api,
 	}
 	for _, who := range []string{"ana", "bob", "carol", "dave", "mallory"} {
 		commands[who] = func(ts *testscript.TestScript, neg bool, args []string) { w.as(ts, neg, who, args) }
@@ -79,6 +80,7 @@ type world struct {
 	target              *testtarget.Postgres
 	provider, elsewhere *oidctest.Provider
 	git                 func() *gittest.Server
+	http                func() *apitest.Server
 }
 
 // run runs statements at the target itself, as its superuser.
@@ -103,6 +105,7 @@ func (w *world) direct(database string) []string {
 type scene struct {
 	password string   // of the gateway's role at the target
 	tokens   []string // all that were minted
+	secrets  []string // of other targets
 	vault    *vaulttest.Server
 	seen     bytes.Buffer
 	status   int // of the last command that a person ran
@@ -326,7 +329,7 @@ func tamper(ts *testscript.TestScript, neg bool, args []string) {
 // the gateway's process list entry and log.
 func (w *world) secretFree(ts *testscript.TestScript, neg bool, args []string) {
 	sc := of(ts)
-	secrets := append([]string{sc.password}, sc.tokens...)
+	secrets := slices.Concat([]string{sc.password}, sc.tokens, sc.secrets)
 	if sc.vault != nil {
 		secrets = append(secrets, sc.vault.Secrets()...)
 	}

@@ -62,10 +62,29 @@ func (d *demo) show() error {
 	if err := d.push(skill); err != nil {
 		return err
 	}
+	if err := d.call(skill); err != nil {
+		return err
+	}
 	if err := d.look(ana, masked, judged); err != nil {
 		return err
 	}
 	return d.prove(ana, judged)
+}
+
+// call has the skill call an HTTP API: what it reads is masked, and what destroys
+// refused.
+func (d *demo) call(skill string) error {
+	d.say("an HTTP API: the skill presents its token where the API's key would go, and sees a customer masked; to delete all of them is refused")
+	for _, request := range [][]string{{"GET", "/v1/customers/2.json"}, {"DELETE", "/v1/customers"}} {
+		fmt.Fprintf(d.g.stdout, "skill$ curl -X %s -H \"X-Api-Key: $TOKEN\" https://%s/http/billing%s\n", request[0], d.https, request[1])
+		cmd := exec.CommandContext(d.ctx, "curl", "--config", "-", "-sS", "-X", request[0], "https://"+d.https+"/http/billing"+request[1])
+		cmd.Stdin = strings.NewReader(fmt.Sprintf("header = \"X-Api-Key: %s\"\ncacert = \"%s\"\n", skill, d.ca()))
+		cmd.Stdout, cmd.Stderr = d.g.stdout, d.g.stdout
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("call API: %w; install Debian's curl", err)
+		}
+	}
+	return nil
 }
 
 // agree has the skill run what is held for a person, and ana approve it.

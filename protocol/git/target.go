@@ -25,7 +25,7 @@ func (h *Handler) login(ctx context.Context, conn net.Conn, c *custos.Connection
 		return nil, err
 	}
 	way.ReadBufferSize, way.WriteBufferSize = answerPiece, answerPiece
-	base := &url.URL{Scheme: way.Scheme, Host: c.Address}
+	base := &url.URL{Scheme: way.Scheme, Host: c.Address, Path: c.Path}
 	t := newSide(&gate.Target{HTTP: &lending{way, base.Host, cred}, Close: way.Close}, base, foreign())
 	if err := knock(ctx, t); err != nil {
 		t.Close()

@@ -64,7 +64,12 @@ func (a *answering) pass() {
 		}
 		resp.Header.Set("Location", to)
 	}
-	if reason := a.look(); reason != "" {
+	if reason := a.look(); reason != "" && resp.StatusCode < http.StatusMultipleChoices && !x.asked.reads() {
+		// It was done: that must not look as if it was not.
+		x.w.Header().Set("Custos-Withheld", reason)
+		resp.Header.Del("Content-Type")
+		a.body, a.veil, resp.ContentLength = http.NoBody, hidden(1), 0
+	} else if reason != "" {
 		x.withheld(a.permit, custos.StateError, ruleForm, "the answer is withheld, for a rule hides values in it: "+reason, "ask for it as JSON, CSV or text")
 		return
 	}
