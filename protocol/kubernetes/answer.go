@@ -13,6 +13,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // veil passes an answer's bytes on, hidden, as they come.
@@ -148,7 +149,7 @@ func (a *answering) head(resp *http.Response) error {
 			h.Add(name, v)
 		}
 	}
-	if err := a.permit.Answer(appendHead(nil, resp.StatusCode, h)); err != nil {
+	if err := a.permit.Answer(web.AppendHead(nil, resp.StatusCode, h, recordedHeader)); err != nil {
 		return err
 	}
 	a.x.mark(a.permit.Entry())
@@ -166,16 +167,9 @@ func (a *answering) head(resp *http.Response) error {
 var answerHeader = []string{"Content-Type", "Cache-Control", "Etag", "Last-Modified", "Warning", "Retry-After", "Allow", "Vary",
 	"X-Kubernetes-Pf-Flowschema-Uid", "X-Kubernetes-Pf-Prioritylevel-Uid", "Audit-Id", "X-From-Cache"}
 
-// appendHead appends an answer's head as it is recorded.
-func appendHead(dst []byte, status int, header http.Header) []byte {
-	dst = fmt.Appendf(dst, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
-	for _, name := range append([]string{"Upgrade", "Sec-Websocket-Protocol", "X-Stream-Protocol-Version"}, answerHeader...) {
-		for _, v := range header.Values(name) {
-			dst = fmt.Appendf(dst, "%s: %s\r\n", name, v)
-		}
-	}
-	return append(dst, "\r\n"...)
-}
+// recordedHeader are the fields of an answer that are on record, and those of a
+// change of protocols.
+var recordedHeader = append([]string{"Upgrade", "Sec-Websocket-Protocol", "X-Stream-Protocol-Version"}, answerHeader...)
 
 // body passes the body on until it ends.
 func (a *answering) body(r io.Reader) error {

@@ -34,7 +34,7 @@ func example() *corev1.Secret {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "prod", Annotations: map[string]string{
 			"note": `a "quoted" note`, lastApplied: `{"apiVersion":"v1","kind":"Secret","data":{"password":"` + encoded + `"},"stringData":{"other":"` + clear + `"},"metadata":{"name":"db"}}` + "\n"},
-			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:data":{"f:password":{}}}`)}}}},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1(`{"f:data":{"f:password":{}}}`)}}},
 		Data: map[string][]byte{"password": []byte(clear), "empty": {}}, StringData: map[string]string{"more": clear}, Type: "Opaque",
 	}
 }

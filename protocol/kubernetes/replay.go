@@ -2,43 +2,15 @@ package kubernetes
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"strings"
 
 	custos "github.com/custos-gateway/custos"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
-
-// recorded joins records to the stream of bytes that they were cut from, and
-// knows when each byte came.
-type recorded struct {
-	in   *bufio.Reader
-	left uint64 // of the record
-	at   int64
-}
-
-func (w *recorded) Read(p []byte) (int, error) {
-	for w.left == 0 {
-		later, err := binary.ReadUvarint(w.in)
-		if err != nil {
-			return 0, err // io.EOF: between records
-		}
-		if w.left, err = binary.ReadUvarint(w.in); err != nil {
-			return 0, fmt.Errorf("read answer: a record is cut: %w", io.ErrUnexpectedEOF)
-		}
-		w.at += int64(later)
-	}
-	n, err := w.in.Read(p[:min(uint64(len(p)), w.left)])
-	w.left -= uint64(n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
 
 // maxHead bounds, in bytes, a line of a recorded head.
 const maxHead = 16 << 10
@@ -46,9 +18,13 @@ const maxHead = 16 << 10
 // Render shows the recorded answer of an operation: what kubectl shows as a
 // table as a table, what a terminal showed as it came, other answers as text.
 func Render(o *custos.Operation, records io.Reader, emit func(*custos.Event) error) error {
-	w := &recorded{in: bufio.NewReaderSize(records, 32<<10)}
+	w := web.NewRecords(records)
 	r := &replay{wire: w, in: bufio.NewReaderSize(w, maxHead), emit: emit}
-	err := r.head()
+	head, err := web.ReadHead(r.in)
+	if err == nil {
+		r.status, r.media = head.Status, head.Media
+		r.code, _, _ = strings.Cut(r.status, " ")
+	}
 	switch {
 	case err != nil:
 	case r.code == "101" && o.Class == classConnect && r.terminal(o):
@@ -68,11 +44,11 @@ func Render(o *custos.Operation, records io.Reader, emit func(*custos.Event) err
 	if err != nil || r.status == "" {
 		return err
 	}
-	return r.emit(&custos.Event{At: w.at, Tag: r.status})
+	return r.emit(&custos.Event{At: w.At(), Tag: r.status})
 }
 
 type replay struct {
-	wire                *recorded
+	wire                *web.Records
 	in                  *bufio.Reader
 	emit                func(*custos.Event) error
 	status, code, media string
@@ -86,26 +62,6 @@ func (r *replay) terminal(o *custos.Operation) bool {
 	return strings.HasSuffix(path, "/exec") || strings.HasSuffix(path, "/attach")
 }
 
-// head reads what appendHead wrote.
-func (r *replay) head() error {
-	for {
-		line, err := r.in.ReadSlice('\n')
-		if err != nil {
-			return fmt.Errorf("show answer: %w", err)
-		}
-		text := strings.TrimRight(string(line), "\r\n")
-		switch value, ok := strings.CutPrefix(text, "Content-Type: "); {
-		case text == "":
-			return nil
-		case r.status == "":
-			_, r.status, _ = strings.Cut(text, " ")
-			r.code, _, _ = strings.Cut(r.status, " ")
-		case ok:
-			r.media, _, _ = mime.ParseMediaType(value)
-		}
-	}
-}
-
 // frames shows what exec and attach put out.
 func (r *replay) frames() error {
 	f := &webSocket{r: r.in}
@@ -114,7 +70,7 @@ func (r *replay) frames() error {
 		if err != nil {
 			return err
 		}
-		e := custos.Event{At: r.wire.at}
+		e := custos.Event{At: r.wire.At()}
 		text := strings.ToValidUTF8(string(p.payload), "\uFFFD")
 		switch p.channel {
 		case channelOut:
@@ -142,7 +98,7 @@ func (r *replay) frames() error {
 // count says how long what is not looked into was.
 func (r *replay) count() error {
 	n, err := io.Copy(io.Discard, r.in)
-	if e := r.emit(&custos.Event{At: r.wire.at, Text: fmt.Sprintf("(%d bytes)\n", n)}); e != nil {
+	if e := r.emit(&custos.Event{At: r.wire.At(), Text: fmt.Sprintf("(%d bytes)\n", n)}); e != nil {
 		return e
 	}
 	return err
@@ -154,7 +110,7 @@ func (r *replay) text() error {
 	for {
 		n, err := r.in.Read(buf)
 		if n > 0 {
-			e := custos.Event{At: r.wire.at, Text: strings.ToValidUTF8(string(buf[:n]), "\uFFFD")}
+			e := custos.Event{At: r.wire.At(), Text: strings.ToValidUTF8(string(buf[:n]), "\uFFFD")}
 			if err := r.emit(&e); err != nil {
 				return err
 			}
@@ -185,7 +141,7 @@ func (r *replay) json() error {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				return err
 			}
-			return r.emit(&custos.Event{At: r.wire.at, Notice: "the rest is not shown: it is no JSON, or too long"})
+			return r.emit(&custos.Event{At: r.wire.At(), Notice: "the rest is not shown: it is no JSON, or too long"})
 		}
 		if err := r.value(raw, ""); err != nil {
 			return err
@@ -202,7 +158,7 @@ func (r *replay) value(raw json.RawMessage, change string) error {
 	case t.Type != "" && len(t.Object) > 0 && change == "":
 		return r.value(t.Object, t.Type)
 	case t.Kind == "Status" && t.Status == "Failure":
-		return r.emit(&custos.Event{At: r.wire.at, Error: t.Message})
+		return r.emit(&custos.Event{At: r.wire.At(), Error: t.Message})
 	case t.Kind == "Table":
 		return r.rows(&t)
 	}
@@ -210,12 +166,12 @@ func (r *replay) value(raw json.RawMessage, change string) error {
 	if change != "" {
 		text = change + " " + text
 	}
-	return r.emit(&custos.Event{At: r.wire.at, Text: text})
+	return r.emit(&custos.Event{At: r.wire.At(), Text: text})
 }
 
 func (r *replay) rows(t *table) error {
 	if len(t.ColumnDefinitions) > 0 {
-		e := custos.Event{At: r.wire.at}
+		e := custos.Event{At: r.wire.At()}
 		for _, c := range t.ColumnDefinitions {
 			e.Columns = append(e.Columns, c.Name)
 		}
@@ -224,7 +180,7 @@ func (r *replay) rows(t *table) error {
 		}
 	}
 	for _, row := range t.Rows {
-		e := custos.Event{At: r.wire.at, Row: []*string{}}
+		e := custos.Event{At: r.wire.At(), Row: []*string{}}
 		for _, cell := range row.Cells {
 			var text *string
 			if cell != nil {

@@ -71,9 +71,6 @@ func (s *Server) serve(session *gate.Session, path string, w http.ResponseWriter
 		say(w, statusOf(asRefusal(err), t))
 		return
 	}
-	if t != nil && !op.Writes {
-		request.Preview = nil
-	}
 	permits, err := session.Submit(r.Context(), nil, []gate.Request{request})
 	if err != nil {
 		x.refused(err)

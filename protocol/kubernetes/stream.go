@@ -15,6 +15,7 @@ import (
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
+	web "github.com/custos-gateway/custos/protocol/http"
 )
 
 // The subprotocols of WebSocket that are looked into
@@ -83,7 +84,7 @@ func (x *exchange) upgrade(p *gate.Permit, plan *plan, resp *http.Response) {
 			head[name] = v
 		}
 	}
-	if err := p.Answer(appendHead(nil, resp.StatusCode, head)); err != nil {
+	if err := p.Answer(web.AppendHead(nil, resp.StatusCode, head, recordedHeader)); err != nil {
 		x.broken(p, custos.StateInterrupted, err)
 		return
 	}
