@@ -81,6 +81,7 @@ type nothingKept struct{ api.Keeping }
 type (
 	noConnections struct{ api.Connections }
 	noSkills      struct{ api.Skills }
+	noPolicies    struct{ api.Policies }
 )
 
 func newDesk(t *testing.T) *desk {
@@ -96,7 +97,7 @@ func newDesk(t *testing.T) *desk {
 	bundles := &export.Evidence{Ledger: d.Ledger, Recordings: d.Recordings, Tiles: tiles, PublicKey: d.PublicKey, TempDir: t.TempDir(), Now: d.Now}
 	desk := approval.New(approval.Options{Ledger: d.Ledger, Now: d.Now}, nil)
 	h, err := api.New(api.Config{
-		Approvals: desk, Connections: noConnections{}, Skills: noSkills{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
+		PublicKey: d.PublicKey, Policies: noPolicies{}, Approvals: desk, Connections: noConnections{}, Skills: noSkills{}, Keeping: nothingKept{}, Agents: noAgents{}, Metrics: http.NotFoundHandler(), Enter: func(*custos.Principal, string) custos.Decision { return custos.Decision{} },
 		Ask:        func(context.Context, gate.Question) (custos.Approval, custos.Decision, error) { panic("nobody asks") },
 		Notices:    noNotices{},
 		BreakGlass: func(*custos.Principal, string) bool { return false },
