@@ -26,6 +26,8 @@ type Client struct {
 	HTTP *http.Client
 	// Token gives a token whenever one is needed.
 	Token func(context.Context) (string, error)
+	// SkillDigest is what the folder is of the skill that asks, if one does.
+	SkillDigest string
 }
 
 // maxAnswer bounds, in bytes, an answer that is read whole, and one line of a
@@ -52,6 +54,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
+	if c.SkillDigest != "" {
+		r.Header.Set("Custos-Skill-Digest", c.SkillDigest)
+	}
 	resp, err := c.HTTP.Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("ask gateway: %w", err)

@@ -21,7 +21,7 @@ import (
 //go:embed schema.sql
 var schema string
 
-const schemaVersion = 4
+const schemaVersion = 5
 
 // ErrDamaged says that the file is not an index that can be used. Nothing is
 // lost by deleting it.

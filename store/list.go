@@ -17,7 +17,7 @@ import (
 var ErrNotFound = errors.New("not found")
 
 const sessionColumns = `s.entry, s.id, s.caller, s.behalf, s.issuer, s.subject, s.kind, s.groups, s.connection, s.protocol,
-	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations, s.erased, s.held`
+	s.client, s.started, s.ended, s.state, s.reason, s.rule, s.operations, s.erased, s.held, s.skill, s.asserted`
 
 const operationColumns = `o.entry, s.id, o.at, o.class, o.text, o.params, o.verbs, o.objects, o.writes, o.effect, o.rule,
 	o.policy, o.outcome, o.code, o.rows, o.bytes, o.masked, o.settled, o.masks, o.dry_run, o.approval, s.caller, s.behalf, s.connection`
@@ -89,7 +89,7 @@ func (x *Index) Operation(ctx context.Context, id custos.SessionID, entry uint64
 // Search lists the operations that a query finds, the newest first. In the
 // query, words and "phrases" are looked for in statements and parameters;
 // FIELD:VALUE narrows by who, connection, table, verb, session, effect,
-// outcome, rule, since and until; a - before any of them means its opposite.
+// outcome, rule, skill, conversation, tool, trace, since and until; a - before any of them means its opposite.
 func (x *Index) Search(ctx context.Context, f Filter) ([]Operation, string, error) {
 	var n narrowing
 	err := n.query(f.Query, time.Now())
@@ -156,11 +156,11 @@ func gather[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) err
 }
 
 func scanSession(rows *sql.Rows, s *Session) error {
-	var groups, erased, held sql.NullString
+	var groups, erased, held, skill, asserted sql.NullString
 	var started int64
 	var ended sql.NullInt64
 	if err := rows.Scan(&s.Opened, &s.ID, &s.Caller, &s.OnBehalfOf, &s.Issuer, &s.Subject, &s.Kind, &groups, &s.Connection, &s.Protocol,
-		&s.Client, &started, &ended, &s.State, &s.Reason, &s.Rule, &s.Operations, &erased, &held); err != nil {
+		&s.Client, &started, &ended, &s.State, &s.Reason, &s.Rule, &s.Operations, &erased, &held, &skill, &asserted); err != nil {
 		return err
 	}
 	s.StartedAt = time.UnixMicro(started).UTC()
@@ -168,7 +168,7 @@ func scanSession(rows *sql.Rows, s *Session) error {
 		at := time.UnixMicro(ended.Int64).UTC()
 		s.EndedAt = &at
 	}
-	return errors.Join(decode(groups, &s.Groups), decode(erased, &s.Erased), decode(held, &s.Held))
+	return errors.Join(decode(groups, &s.Groups), decode(erased, &s.Erased), decode(held, &s.Held), decode(skill, &s.Skill), decode(asserted, &s.Asserted))
 }
 
 func scanOperation(rows *sql.Rows, o *Operation) error {

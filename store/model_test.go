@@ -349,7 +349,7 @@ func TestPagesOfManySessions(t *testing.T) {
 	// The rest are copies, further on.
 	for _, q := range []string{
 		`INSERT INTO sessions SELECT s.entry + n.value * ?1, s.id || n.value, caller, issuer, subject, kind, groups, behalf, behalf_issuer, behalf_subject,
-			connection, protocol, client, started, ended, state, reason, rule, operations, erased, held FROM sessions s CROSS JOIN generate n`,
+			connection, protocol, client, started, ended, state, reason, rule, operations, erased, held, skill, asserted FROM sessions s CROSS JOIN generate n`,
 		`INSERT INTO session_lists SELECT l.name, l.entry + n.value * ?1 FROM session_lists l CROSS JOIN generate n`,
 	} {
 		generate := `WITH RECURSIVE generate (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM generate WHERE value < ?2 - 1) `

@@ -15,7 +15,7 @@ import (
 // text says which part, and what can be written.
 var ErrQuery = errors.New("query not understood")
 
-const fields = "who, connection, table, verb, session, effect, outcome, rule, since, until"
+const fields = "who, connection, table, verb, session, effect, outcome, rule, skill, conversation, tool, trace, since, until"
 
 // What a query may have: terms, and bytes.
 const (

@@ -28,7 +28,9 @@ CREATE TABLE sessions (
     rule           TEXT NOT NULL,
     operations     INTEGER NOT NULL DEFAULT 0,
     erased         TEXT, -- a mark, in JSON: who let the recording go
-    held           TEXT  -- a mark: who holds it
+    held           TEXT, -- a mark: who holds it
+    skill          TEXT, -- the registered skill that the caller is, in JSON
+    asserted       TEXT  -- what the client said of itself, in JSON
 );
 -- What retention looks through.
 CREATE INDEX sessions_to_erase ON sessions (connection, ended) WHERE erased IS NULL AND held IS NULL AND state = 'closed';
@@ -75,4 +77,4 @@ CREATE VIRTUAL TABLE words USING fts5 (text, every, tokenize = 'unicode61');
 -- What is deleted must not stay in the file.
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;

@@ -31,6 +31,10 @@ type Session struct {
 	// it.
 	Erased *Mark `json:"erased,omitempty"`
 	Held   *Mark `json:"held,omitempty"`
+	// Skill is the registered skill that the caller is.
+	Skill *custos.Skill `json:"skill,omitempty"`
+	// Asserted is what the client said of itself. Nobody checked it.
+	Asserted map[string]string `json:"asserted,omitempty"`
 }
 
 // Mark says who did something to a recording, and why.

@@ -262,9 +262,9 @@ func (w *writer) opened(item *Item) {
 	}
 	entry := int64(item.Index)
 	w.exec(`INSERT OR REPLACE INTO sessions (entry, id, caller, issuer, subject, kind, groups, behalf, behalf_issuer, behalf_subject,
-		connection, protocol, client, started, ended, state, reason, rule) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		connection, protocol, client, started, ended, state, reason, rule, skill, asserted) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		entry, string(e.Session), named(&o.Caller), o.Caller.Issuer, o.Caller.Subject, string(o.Caller.Kind), list(o.Caller.Groups),
-		named(&behalf), behalf.Issuer, behalf.Subject, o.Connection, o.Protocol, o.Client, e.At.UnixMicro(), ended, state, o.Reason, o.Rule)
+		named(&behalf), behalf.Issuer, behalf.Subject, o.Connection, o.Protocol, o.Client, e.At.UnixMicro(), ended, state, o.Reason, o.Rule, encode(o.Caller.Skill, o.Caller.Skill != nil), encode(o.Asserted, len(o.Asserted) > 0))
 	delete(w.sessions, e.Session)
 	if s := w.session(e.Session); s != nil {
 		w.sessionListed(entry, s.names...)
@@ -290,20 +290,44 @@ func (w *writer) session(id custos.SessionID) *opened {
 	}
 	s := new(opened)
 	var caller, issuer, subject, behalf, behalfIssuer, behalfSubject, connection string
-	if !w.row("SELECT entry, caller, issuer, subject, behalf, behalf_issuer, behalf_subject, connection FROM sessions WHERE id = ?", []any{string(id)},
-		&s.entry, &caller, &issuer, &subject, &behalf, &behalfIssuer, &behalfSubject, &connection) {
+	var skill, asserted sql.NullString
+	if !w.row("SELECT entry, caller, issuer, subject, behalf, behalf_issuer, behalf_subject, connection, skill, asserted FROM sessions WHERE id = ?", []any{string(id)},
+		&s.entry, &caller, &issuer, &subject, &behalf, &behalfIssuer, &behalfSubject, &connection, &skill, &asserted) {
 		s = nil
 	} else {
 		s.names = []string{"connection:" + connection, "who:" + caller, "who:" + subject, viewerName(issuer, subject)}
 		if behalfSubject != "" {
 			s.names = append(s.names, "who:"+behalf, "who:"+behalfSubject, viewerName(behalfIssuer, behalfSubject))
 		}
+		s.names = append(s.names, agentNames(skill, asserted)...)
 		for _, name := range s.names {
 			s.numbers = append(s.numbers, w.number(name))
 		}
 	}
 	w.sessions[id] = s
 	return s
+}
+
+// agentNames name the lists of a skill and of what a client said of itself.
+func agentNames(skill, asserted sql.NullString) (names []string) {
+	var is custos.Skill
+	said := map[string]string{}
+	if decode(skill, &is) == nil && is.Name != "" {
+		names = append(names, "skill:"+is.Name)
+	}
+	if decode(asserted, &said) != nil {
+		return names
+	}
+	// The trace is the second part (W3C Trace Context, section 3.2.2).
+	if parts := strings.Split(said[custos.AssertedTrace], "-"); len(parts) >= 4 {
+		names = append(names, "trace:"+parts[1])
+	}
+	for field, key := range map[string]string{"conversation": custos.AssertedConversation, "tool": custos.AssertedToolCall} {
+		if v := said[key]; v != "" {
+			names = append(names, field+":"+v)
+		}
+	}
+	return names
 }
 
 func (w *writer) closed(e *custos.Entry) {
@@ -415,6 +439,15 @@ func bounded(params []string) []string {
 		room -= len(p)
 	}
 	return params
+}
+
+// encode is v in JSON, or NULL where there is none.
+func encode(v any, present bool) any {
+	if !present {
+		return nil
+	}
+	b, _ := json.Marshal(v) // strings always encode
+	return string(b)
 }
 
 // list is how a list of words is stored; nil for none.

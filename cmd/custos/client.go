@@ -60,7 +60,7 @@ func (g *globals) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &api.Client{URL: g.url, HTTP: h, Token: g.bearer}, nil
+	return &api.Client{URL: g.url, HTTP: h, Token: g.bearer, SkillDigest: os.Getenv("CUSTOS_SKILL_DIGEST")}, nil
 }
 
 // explain gives an error of the gateway's the exit status that it has, and

@@ -15,7 +15,8 @@ func newSearchCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "search QUERY...", Short: "Search every command ever recorded",
 		Long: "Search every command ever recorded, newest first.\n\n" +
 			"Words and \"phrases\" are looked for in statements and their parameters. FIELD:VALUE narrows by who, connection,\n" +
-			"table, verb, session, effect, outcome, rule, since and until; a - before any of them means its opposite.",
+			"table, verb, session, effect, outcome, rule, skill, since and until; conversation, tool and trace by what clients\n" +
+			"say of themselves. A - before any of them means its opposite.",
 		Example: "  custos search 'delete customers'\n  custos search verb:update table:customers --since 24h\n  custos search outcome:unsettled",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query, err := f.query()

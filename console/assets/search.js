@@ -22,7 +22,7 @@ class Search {
     this.element = el("div", null, el("h1", null, "Search"),
       el("form.searching", { role: "search", submit: (e) => { e.preventDefault(); this.ask(); } }, el("label", { for: "q" }, "Words of statements, “phrases”, or field:value"),
         el("div.joined", null, this.input, el("button.primary", { type: "submit" }, "Search")),
-        el("p.quiet", { id: "how" }, "Fields: who, connection, table, verb, session, effect, outcome, rule, since, until. A minus sign before means its opposite. ",
+        el("p.quiet", { id: "how" }, "Fields: who, connection, table, verb, session, effect, outcome, rule, skill, conversation, tool, trace, since, until. A minus sign before means its opposite. ",
           examples.map((x) => [el("button.example", { type: "button", click: () => { this.input.value = x; this.ask(); } }, x), " "]))),
       this.note, this.list, this.more);
   }
