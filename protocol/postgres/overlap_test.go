@@ -102,13 +102,18 @@ func TestReadOverlapsItsRecord(t *testing.T) {
 // Where the record of a read cannot be made durable, its answer stays here, and
 // the client is told.
 func TestAnswerOfAReadNeedsItsRecord(t *testing.T) {
-	w, c := judging(t)
-	w.Ledger.Break(false, true)
-	err := c.Do("select 'unrecorded_answer'")
-	if err == nil || !strings.Contains(err.Error(), "ledger-unavailable") {
-		t.Errorf("the client was told: %v", err)
+	// A read overlaps its record only while the gateway knows the catalogue, which
+	// a busy machine may have it read again in between.
+	for range 5 {
+		w, c := judging(t)
+		w.Ledger.Break(false, true)
+		err := c.Do("select 'unrecorded_answer'")
+		if err == nil || !strings.Contains(err.Error(), "ledger-unavailable") {
+			t.Errorf("the client was told: %v", err)
+		}
+		if bytes.Contains(w.Tap.Sent(), []byte("unrecorded_answer")) {
+			return
+		}
 	}
-	if !bytes.Contains(w.Tap.Sent(), []byte("unrecorded_answer")) {
-		t.Error("the read did not overlap its record: the test proves nothing")
-	}
+	t.Error("the read did not overlap its record: the test proves nothing")
 }
