@@ -51,8 +51,11 @@ func run() error {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds over all paths; figures are medians of rounds")
 	flag.IntVar(&b.idle, "idle", 5000, "idle sessions whose memory is measured")
 	flag.BoolVar(&quick, "quick", false, "one round of one second each and 500 idle sessions, in under two minutes")
-	flag.StringVar(&only, "only", "", "comma-separated parts: wal,pgbench,tpcb,rows,agent,idle,held; empty is all")
+	flag.StringVar(&only, "only", "", "comma-separated parts: wal,pgbench,tpcb,rows,http,agent,idle,held; empty is all")
 	flag.Parse()
+	if *proxyAt != "" {
+		return proxy(*proxyAt, *proxyTo, *proxyTLS)
+	}
 	if quick {
 		b.seconds, b.rounds, b.idle = 1, 1, 500
 	}
@@ -84,6 +87,7 @@ var parts = []struct {
 	{"pgbench", (*bench).selects},
 	{"tpcb", (*bench).tpcb},
 	{"rows", (*bench).rows},
+	{"http", (*bench).overHTTP},
 	{"agent", (*bench).byAgent},
 	{"idle", (*bench).idleSessions},
 	{"held", (*bench).held},

@@ -22,6 +22,7 @@ type report struct {
 	selects []*series
 	tpcb    []*series
 	answers []*answer
+	http    []*httpLine
 	agents  []*answer // direct is the gateway itself
 	crowds  []crowd
 	holds   []holds
@@ -77,6 +78,9 @@ func (r *report) String() string {
 	}
 	if len(r.selects) > 0 {
 		r.latency(&s)
+	}
+	if len(r.http) > 0 {
+		r.httpTable(&s)
 	}
 	if len(r.agents) > 0 {
 		r.agentsTable(&s)
@@ -193,6 +197,10 @@ func (r *report) aims() []aim {
 			least = leastMasked
 		}
 		aims = append(aims, aim{fmt.Sprintf("%s: at least %.2f of direct", a.name, least), fmt.Sprintf("%.2f", got), got >= least})
+	}
+	for _, l := range r.http {
+		got := median(l.ratios("custos"))
+		aims = append(aims, aim{fmt.Sprintf("%s over HTTP: at least %.1f of Go's bare ReverseProxy", l.name, leastOfProxy), fmt.Sprintf("%.2f", got), got >= leastOfProxy})
 	}
 	for _, a := range r.agents {
 		got := median(a.ratios("agent"))
