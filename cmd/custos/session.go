@@ -235,7 +235,8 @@ func newSessionStop(g *globals) *cobra.Command {
 	var caller string
 	c := &cobra.Command{Use: "stop [ID]", Short: "End an open session, or with --caller all of somebody's",
 		Long: "End an open session, or with --caller all of somebody's, also of who acts for them. What they run is stopped at\n" +
-			"the target. Who holds a token that is good can open another: take the token or the access away as well.",
+			"the target. With --caller their tickets are revoked. Who holds a token that is good can open another\n" +
+			"session: take the token or the access away as well.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if caller != "" && len(args) == 0 {
 				return nil

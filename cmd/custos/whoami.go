@@ -71,6 +71,9 @@ func (g *globals) printPrincipal(p *custos.Principal, remark string) error {
 	}
 	fmt.Fprintf(&b, "%s%s\n", export.Line(p.Name), remark)
 	line("kind", string(p.Kind))
+	if p.Skill != nil {
+		line("skill", p.Skill.Name)
+	}
 	line("groups", strings.Join(p.Groups, ", "))
 	line("subject", p.Subject)
 	line("issuer", p.Issuer)
