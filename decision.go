@@ -1,6 +1,9 @@
 package custos
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Effect is what a decision lets happen. The zero value refuses.
 type Effect uint8
@@ -78,8 +81,22 @@ type Mask struct {
 	// Detect are the kinds of value, such as "email", that are looked for in
 	// all of the answer.
 	Detect []string
-	// With is how: redact, partial, hash, format or null.
+	// With is how: redact, partial, hash, format or null; or Clear.
 	With string
+}
+
+// Clear is the way of a mask that hides nothing: it lets be seen what a protocol
+// hides where no rule says anything, such as the values of Secrets. A mask that
+// hides the same wins.
+const Clear = "clear"
+
+// Hiding returns those of masks that hide something.
+func Hiding(masks []Mask) []Mask {
+	clear := func(m Mask) bool { return m.With == Clear }
+	if !slices.ContainsFunc(masks, clear) {
+		return masks
+	}
+	return slices.DeleteFunc(slices.Clone(masks), clear)
 }
 
 // Usage is what a caller has taken so far, for rules that set a budget.

@@ -90,8 +90,9 @@ type Mask struct {
 	Tags []string `yaml:"tags" jsonschema:"example=pii"`
 	// Kinds of value, wherever in the answer they stand.
 	Detect []string `yaml:"detect" jsonschema:"example=email"`
-	// How it is hidden.
-	With Way `yaml:"with" jsonschema:"default=redact,enum=redact,enum=partial,enum=hash,enum=format,enum=null"`
+	// How it is hidden. clear shows what is hidden by itself, such as the values
+	// of Kubernetes' Secrets (*.secrets.data).
+	With Way `yaml:"with" jsonschema:"default=redact,enum=redact,enum=partial,enum=hash,enum=format,enum=null,enum=clear"`
 }
 
 // ColumnTags gives tags to stored columns.

@@ -15,7 +15,7 @@ var nothingMasked maskedFacts
 
 // hidden finds which of the operation's columns masks hide.
 func hidden(masks []custos.Mask, q *question) *maskedFacts {
-	if len(masks) == 0 {
+	if masks = custos.Hiding(masks); len(masks) == 0 {
 		return &nothingMasked
 	}
 	of := func(columns []string) []string {

@@ -97,7 +97,7 @@ func (p Problems) Error() string {
 
 var (
 	kinds = []custos.Kind{custos.KindPerson, custos.KindSkill, custos.KindCI, custos.KindWorkload}
-	ways  = []string{"redact", "partial", "hash", "format", "null"}
+	ways  = []string{"redact", "partial", "hash", "format", "null", "clear"}
 	thens = map[string]custos.Effect{"refuse": custos.Refuse, "approve": custos.Approve, "allow": custos.Allow}
 )
 
@@ -215,6 +215,9 @@ func checkMask(i int, name, field string, m custos.Mask) Problems {
 		if strings.Count(pattern, ".") < 2 {
 			fail(fmt.Sprintf(".columns[%d]", j), "want schema.table.column, where * stands for any, such as *.customers.email")
 		}
+	}
+	if m.With == custos.Clear && len(m.Results)+len(m.Tags)+len(m.Detect) > 0 {
+		fail(".with", "clear shows columns that are hidden by themselves: name columns only")
 	}
 	if m.With != "" && !slices.Contains(ways, m.With) {
 		fail(".with", "unknown way %q: want %s", m.With, list(ways))

@@ -39,7 +39,7 @@ type named struct {
 // email, at any depth, in what /v1/customers answers.
 func newPlan(q *asked, masks []custos.Mask, key *[32]byte) (*plan, error) {
 	p := &plan{key: key, aliases: map[string][]string{}}
-	if len(masks) == 0 {
+	if masks = custos.Hiding(masks); len(masks) == 0 {
 		return p, nil
 	}
 	var rules []mask.Rule

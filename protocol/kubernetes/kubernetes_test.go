@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"net"
 	"net/http"
 	"os"
@@ -149,5 +150,27 @@ func TestKubectl(t *testing.T) {
 			}
 			hidden(t, []byte(out))
 		})
+	}
+}
+
+// A rule may let the values of Secrets be seen; one that hides them wins.
+func TestSecretsThatARuleShows(t *testing.T) {
+	g := start(t)
+	shows := custos.Mask{Columns: []string{"*.secrets.data"}, With: custos.Clear}
+	for _, test := range []struct {
+		masks []custos.Mask
+		seen  bool
+	}{
+		{nil, false},
+		{[]custos.Mask{shows}, true},
+		{[]custos.Mask{shows, {Columns: []string{"prod.secrets.*"}, With: "redact"}}, false},
+	} {
+		g.SetPolicy(func(*custos.Operation) custos.Decision {
+			return custos.Decision{Effect: custos.Allow, Masks: test.masks}
+		})
+		out, errOut, err := g.kubectl(t, false, "", "get", "secret", "db", "-n", "prod", "-o", "jsonpath={.data.password}")
+		if want := base64.StdEncoding.EncodeToString([]byte(clear)); err != nil || (out == want) != test.seen {
+			t.Errorf("%v: %q %s %v", test.masks, out, errOut, err)
+		}
 	}
 }

@@ -31,10 +31,6 @@ func (f *field) matches(name string) bool {
 	return slices.ContainsFunc(f.patterns, func(p string) bool { return custos.MatchColumn(p, name) })
 }
 
-// shows is the way of a rule that lets be seen what is hidden where no rule
-// says anything: the values of Secrets.
-const shows = "clear"
-
 // newPlan is what rules hide of an answer to t. The values of Secrets are
 // hidden where no rule says anything; where several rules do, whoever hides
 // them decides.
@@ -46,7 +42,7 @@ func newPlan(t *target, masks []custos.Mask, key *[32]byte) (*plan, error) {
 	for i := range masks {
 		m := &masks[i]
 		ofSecrets := slices.ContainsFunc(m.Columns, func(pattern string) bool { return custos.MatchColumn(pattern, column) })
-		if m.With == shows {
+		if m.With == custos.Clear {
 			p.shown = p.shown || ofSecrets
 			continue
 		}

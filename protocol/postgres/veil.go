@@ -80,6 +80,7 @@ func (s *Server) veil(masks []custos.Mask, c *custos.Connection) (*veil, error) 
 }
 
 func newVeil(masks []custos.Mask, c *custos.Connection, key *[32]byte) (*veil, error) {
+	masks = custos.Hiding(masks)
 	v := &veil{masks: masks, tags: c.Tags, key: key, known: map[string]hidden{}}
 	var rules []mask.Rule
 	for i := range masks {
