@@ -47,6 +47,7 @@ var callers = tokens{
 	"ana": exporttest.Ana, "bob": exporttest.Bob, "skill": exporttest.Skill,
 	"mallory":    person("mallory", "support"),
 	"rita":       person("rita", "audit"),
+	"reva":       person("reva", "reviewers"),
 	"root":       person("root", "platform"),
 	"lasting":    {Issuer: "https://id.test", Subject: "u-lasting", Name: "lasting", Expires: time.Now().Add(time.Hour)},
 	"audit-bot":  {Issuer: "https://id.test", Subject: "bot", Name: "bot", Groups: []string{"audit", "platform"}, OnBehalfOf: &custos.Principal{Issuer: "https://id.test", Subject: "u-x"}},
@@ -111,7 +112,8 @@ type (
 	noSkills      struct{ api.Skills }
 )
 
-func newGateway(t *testing.T) *gateway {
+// newGateway has nothing but a record, unless it is changed.
+func newGateway(t *testing.T, change ...func(*api.Config)) *gateway {
 	t.Helper()
 	g := &gateway{House: exporttest.New(t), t: t, stopped: stopped{}, log: new(bytes.Buffer)}
 	index, err := store.Open(filepath.Join(g.Dir, "index.db"))
@@ -126,7 +128,7 @@ func newGateway(t *testing.T) *gateway {
 	go func() { done <- g.indexer.Run(ctx) }()
 	bundles := &export.Evidence{Ledger: g.Ledger, Recordings: g.Recordings, Tiles: g.tiles(), PublicKey: g.PublicKey, TempDir: t.TempDir(), Now: g.Now}
 	g.desk = approval.New(approval.Options{Ledger: g.Ledger, Now: g.Now, Reviewers: func() []string { return []string{"reviewers"} }}, nil)
-	h, err := api.New(api.Config{
+	c := api.Config{
 		Identifier: callers, Ledger: g.Ledger, Recordings: g.Recordings, Index: index, Tiles: g.tiles(), Sessions: g.stopped,
 		Approvals: g.desk, Connections: noConnections{}, Skills: noSkills{}, Keeping: nothingKept{}, Agents: noAgents{}, Policies: rules{}, Browsers: browsers{}, PublicKey: g.PublicKey, Metrics: http.NotFoundHandler(),
 		Enter: func(p *custos.Principal, connection string) custos.Decision {
@@ -149,7 +151,11 @@ func newGateway(t *testing.T) *gateway {
 		},
 		Login:  func() api.Login { return api.Login{Issuer: "https://id.test", ClientID: "custos"} },
 		Logger: logger, Now: g.Now,
-	})
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	h, err := api.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

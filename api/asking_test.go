@@ -21,7 +21,7 @@ func (g *gateway) question(q gate.Question) (custos.Approval, custos.Decision, e
 	case custos.Refuse:
 		return custos.Approval{}, g.judged, &custos.Refusal{Decision: g.judged, Recorded: true}
 	}
-	a, err := g.desk.Ask(custos.Approval{Digest: q.Statement, Caller: *q.Caller, Connection: q.Connection, Rule: g.judged.Rule, Purpose: q.Purpose,
+	a, err := g.desk.Ask(custos.Approval{Digest: custos.BindingDigest(q.Caller, q.Connection, "", &custos.Operation{Text: q.Statement}), Caller: *q.Caller, Connection: q.Connection, Rule: g.judged.Rule, Purpose: q.Purpose,
 		Estimate: &custos.Estimate{Rows: 4711}}, 0)
 	return a, g.judged, err
 }
