@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // holdFor is how long a statement is held: a minute with CUSTOS_LONG, which is
@@ -69,6 +75,36 @@ func (s *site) heldClient(t *testing.T, want string, answers int, name string, a
 }
 
 const denied = "42501 refused by rule ask-carol: a reviewer denied it: no"
+
+// pgx is this test's own library: each of its ways is held, denied, and goes on.
+func TestPgxIsHeld(t *testing.T) {
+	s := newSiteOf(t, holding, func(s *site) { s.direct("orders", heldTable) })
+	conn, err := pgx.Connect(t.Context(), s.dsn("ana"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := s.reviewer()
+	tried := []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeSimpleProtocol}
+	for _, mode := range tried {
+		if tag, err := conn.Exec(t.Context(), "UPDATE t SET n = n + $1 WHERE id = 1", mode, 1); err != nil || tag.String() != "UPDATE 1" {
+			t.Errorf("%v: held and approved: %v, %v", mode, tag, err)
+		}
+		_, err := conn.Exec(t.Context(), "DELETE FROM t WHERE id = $1", mode, 2)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code+" "+refused.Message != denied {
+			t.Errorf("%v: held and denied: %v", mode, err)
+		}
+		var rows int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM t", mode).Scan(&rows); err != nil || rows != 9 {
+			t.Errorf("%v: the connection after it: %d rows, %v", mode, rows, err)
+		}
+	}
+	if n := stop(); n != 2*len(tried) {
+		t.Errorf("%d were answered, want %d", n, 2*len(tried))
+	}
+	conn.Close(context.Background())
+	s.stop(syscall.SIGTERM)
+	s.verify()
+}
 
 func TestPsycopgIsHeld(t *testing.T) {
 	need(t, "/usr/bin/python3", "-c", "import psycopg")
