@@ -12,7 +12,9 @@ function round(n) {
 
 // spans draws how many operations were decided how over time, as stacked bars.
 export function spans(all, hours) {
-  const width = 960, height = 180, top = 14, bottom = 22, left = 40;
+  // On a phone it is drawn for one: the letters of a wide chart would shrink with it.
+  const narrow = matchMedia("(max-width: 600px)").matches;
+  const width = narrow ? 360 : 960, labels = narrow ? 4 : 8, height = 180, top = 14, bottom = 22, left = 40;
   const total = (s) => s.allowed + s.held + s.refused;
   const most = round(Math.max(4, ...all.map(total)));
   const step = (width - left) / all.length;
@@ -34,7 +36,7 @@ export function spans(all, hours) {
     });
     parts.push(el("g", null, el("rect.hit", { x: left + i * step, y: top, width: step, height: height - top - bottom }), bars,
       el("title", {}, full.format(new Date(s.at)) + ": " + kinds.map(([k, w]) => count(s[k]) + " " + w).join(", "))));
-    if (i % Math.ceil(all.length / 8) === 0) parts.push(el("text.label", { x: left + i * step, y: height - 6 }, format.format(new Date(s.at))));
+    if (i % Math.ceil(all.length / labels) === 0) parts.push(el("text.label", { x: left + i * step, y: height - 6 }, format.format(new Date(s.at))));
   });
   const sums = kinds.map(([k, w]) => [w, all.reduce((n, s) => n + s[k], 0)]);
   return el("figure.chart", null,

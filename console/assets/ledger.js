@@ -23,7 +23,7 @@ class Ledger {
     this.state = el("section");
     this.entries = el("section");
     this.proof = el("div", { role: "status" });
-    const number = el("input", { id: "entry", type: "number", min: "0", inputmode: "numeric", value: this.query.get("entry") || "" });
+    const number = el("input", { id: "entry", type: "number", min: "0", inputmode: "numeric", placeholder: "number of the entry", value: this.query.get("entry") || "" });
     const ask = () => this.attempt(() => this.prove(Number(number.value)));
     this.element = el("div", null, el("h1", null, "Ledger"), this.badge, this.state,
       el("section", null, el("h2", null, "Prove an entry"), el("form.joined", { submit: (e) => { e.preventDefault(); if (number.value !== "") ask(); } },

@@ -21,7 +21,7 @@ export async function open(context) {
     el("label.field", { for: "filter" }, el("span", null, "Narrow"), filter), counted, list) };
 }
 
-const tone = { refuse: "bad", approve: "held", allow: "good", mask: "quiet" };
+const tone = { refuse: "bad", approve: "held", allow: "good" };
 const word = { refuse: "refuses", approve: "asks people", allow: "allows", mask: "hides" };
 
 function rule(r) {

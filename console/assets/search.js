@@ -1,6 +1,6 @@
 // Search over every operation on record.
 
-import { el, fill, state, who, when, count, foreign, link, button, empty, walk } from "./dom.js";
+import { el, fill, state, who, when, count, many, foreign, link, button, empty, walk } from "./dom.js";
 import { get } from "./api.js";
 import { line } from "./sql.js";
 
@@ -63,6 +63,6 @@ class Search {
   row(o) {
     return el("li", null, link("/sessions/" + o.session + "#entry-" + o.entry, { "data-row": o.entry },
       el("span.top", null, who(o), el("span.quiet", null, " on "), foreign(o.connection), state(o.outcome), o.rule && o.outcome !== "ok" ? el("code", null, foreign(o.rule)) : null),
-      line(o.text), el("span.quiet", null, when(o.at), o.rows ? ", " + count(o.rows) + " rows" : "", ", entry " + count(o.entry))));
+      line(o.text), el("span.quiet", null, when(o.at), o.rows ? ", " + many(o.rows, "row") : "", ", entry " + count(o.entry))));
   }
 }
