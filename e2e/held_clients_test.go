@@ -23,6 +23,10 @@ func holdFor() time.Duration {
 	return 0
 }
 
+// maxHolds is how often one client may be held. All of them for a minute each
+// take longer than go test waits: with CUSTOS_LONG, give it -timeout 30m.
+const maxHolds = 10
+
 // reviewer has carol approve updates and deny deletions as they come, each
 // after a hold, until the function that it returns is called. That returns how
 // many she answered.
