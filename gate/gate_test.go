@@ -637,6 +637,38 @@ func TestPermitOfAnotherSession(t *testing.T) {
 	}
 }
 
+// A body that stands in the operation's text is on record with it; one that only
+// says so is recorded all the same.
+func TestJudgedBodyIsOnRecordOnce(t *testing.T) {
+	w, g := newWorld(t)
+	echo := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { rw.Write(must(io.ReadAll(r.Body))) }))
+	defer echo.Close()
+	w.http = http.DefaultTransport
+	s := w.open(t, g)
+	u, _ := url.Parse(echo.URL)
+	for text, recorded := range map[string]int{"POST / rows": 0, "POST / row": 1} {
+		before := strings.Count(w.book.kinds(), string(custos.EntryInput))
+		body := &http.Request{Method: "POST", URL: u, Header: http.Header{}, Body: NewJudged("rows")}
+		permits, err := s.Submit(t.Context(), nil, []Request{{Operation: &custos.Operation{Class: "POST", Text: text}, HTTP: body}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := permits[0].RoundTrip()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(must(io.ReadAll(resp.Body))); got != "rows" {
+			t.Errorf("the target answered %q", got)
+		}
+		if err := permits[0].Settle(Outcome{State: custos.StateOK}); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(w.book.kinds(), string(custos.EntryInput)) - before; n != recorded {
+			t.Errorf("%s: %d entries of input, want %d", text, n, recorded)
+		}
+	}
+}
+
 // A body and an upgraded stream reach the target piece by piece, each piece
 // on record first; what was judged is what is sent.
 func TestHTTPUpgradeFitsThePermit(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type Permit struct {
 	frame     []byte
 	masks     []custos.Mask
 	http      *http.Request
+	judged    bool // the request's body is on record with the operation
 	// overlaps: the permit was handed out before the record of its operation,
 	// a read, was durable.
 	overlaps bool
@@ -196,9 +198,9 @@ func (p *Permit) Settle(o Outcome) error {
 	return incomplete
 }
 
-// RoundTrip sends the HTTP request that was judged, once. Its body, which was
-// not part of what was judged, goes out as Input: every piece is on record
-// before it is forwarded. After a switch of protocols (RFC 9110, section 7.8)
+// RoundTrip sends the HTTP request that was judged, once. Its body, where it was
+// not part of what was judged (see Judged), goes out as Input: every piece is on
+// record before it is forwarded. After a switch of protocols (RFC 9110, section 7.8)
 // the answer's body is an io.ReadWriteCloser, whose writes are Input as well.
 // What is read from the answer's body is the protocol's to pass to Answer.
 func (p *Permit) RoundTrip() (*http.Response, error) {
@@ -213,7 +215,7 @@ func (p *Permit) RoundTrip() (*http.Response, error) {
 	}
 	r := p.http
 	p.http = nil
-	if r.Body != nil && r.Body != http.NoBody {
+	if r.Body != nil && r.Body != http.NoBody && !p.judged {
 		r.Body = &inputBody{ReadCloser: r.Body, permit: p, ctx: r.Context()}
 	}
 	resp, err := p.session.target.HTTP.RoundTrip(r)
@@ -225,6 +227,22 @@ func (p *Permit) RoundTrip() (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// Judged is a request's body that stands at the end of its operation's text: it
+// is on record with the operation, and is not recorded again as Input. One that
+// does not stand there is.
+type Judged struct {
+	strings.Reader
+	text string
+}
+
+// NewJudged returns a body of text.
+func NewJudged(text string) *Judged {
+	return &Judged{*strings.NewReader(text), text}
+}
+
+// Close is of io.Closer.
+func (*Judged) Close() error { return nil }
 
 // Pieces is a request's body that lies ready: it is put on record in pieces as
 // long as it gives them, and not as short as a transport reads.

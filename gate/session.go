@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -262,6 +263,8 @@ func (s *Session) intend(r Request, d custos.Decision) (*Permit, error) {
 	p := &Permit{session: s, frame: r.Frame, masks: d.Masks}
 	if r.HTTP != nil {
 		p.http = r.HTTP.Clone(r.HTTP.Context())
+		body, ok := r.HTTP.Body.(*Judged)
+		p.judged = ok && strings.HasSuffix(op.Text, body.text)
 	}
 	var err error
 	if p.entry, err = s.append(&entry, s.plain); err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	custos "github.com/custos-gateway/custos"
 	"github.com/custos-gateway/custos/gate"
@@ -247,19 +248,20 @@ func (a *answering) flush() error {
 	return nil
 }
 
+// pieces are buffers of answers: nothing is kept of one after its answer.
+var pieces = sync.Pool{New: func() any { return new([answerPiece]byte) }}
+
 // rest passes the body on until it ends.
 func (a *answering) rest() error {
 	if a.x.r.Method == http.MethodHead {
 		return nil
 	}
-	buf := make([]byte, answerPiece)
+	buf := pieces.Get().(*[answerPiece]byte)
+	defer pieces.Put(buf)
 	for {
-		n, err := a.body.Read(buf)
+		n, err := a.body.Read(buf[:])
 		if n > 0 {
-			var e error
-			if a.out, e = a.veil.Append(a.out[:0], buf[:n]); e == nil {
-				e = a.piece(a.out)
-			}
+			e := a.through(buf[:n])
 			if e != nil {
 				return e
 			}
@@ -273,6 +275,19 @@ func (a *answering) rest() error {
 	}
 	var err error
 	if a.out, err = a.veil.End(a.out[:0]); err != nil {
+		return err
+	}
+	return a.piece(a.out)
+}
+
+// through hides in a piece and passes it on.
+func (a *answering) through(b []byte) error {
+	switch a.veil.(type) {
+	case bare, hidden:
+		return a.piece(b)
+	}
+	var err error
+	if a.out, err = a.veil.Append(a.out[:0], b); err != nil {
 		return err
 	}
 	return a.piece(a.out)

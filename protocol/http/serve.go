@@ -119,10 +119,11 @@ func (x *exchange) readBody() (*input, error) {
 		return in, errTooLong
 	}
 	sum := sha256.New()
-	buf := make([]byte, 32<<10)
+	size := int64(32 << 10)
 	if n := x.r.ContentLength; n > 0 && n <= maxJudged {
-		in.small = make([]byte, 0, n)
+		in.small, size = make([]byte, 0, n), min(n+1, size)
 	}
+	buf := make([]byte, size)
 	for {
 		// A client that sends nothing more is not waited for.
 		if err := x.control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -210,6 +211,9 @@ func (x *exchange) outgoing(in *input) (*http.Request, error) {
 		if v := x.r.Header.Get("Content-Encoding"); v != "" {
 			out.Header.Set("Content-Encoding", v)
 		}
+	case len(q.body.raw) > 0 && q.shown():
+		out.Body, out.ContentLength = gate.NewJudged(string(q.body.raw)), int64(len(q.body.raw))
+		in.sum = digest(q.body.raw)
 	case len(q.body.raw) > 0:
 		body := NewPieces(q.body.raw, nil)
 		out.Body, out.ContentLength = body, body.Size()
