@@ -112,7 +112,10 @@ func (b *Book) Entry(e *custos.Entry) {
 		return
 	}
 	var h hash
-	if n, err := hex.Decode(h[:], []byte(e.Issued.SHA256)); err != nil || n != len(h) {
+	if len(e.Issued.SHA256) != hex.EncodedLen(len(h)) {
+		return
+	}
+	if _, err := hex.Decode(h[:], []byte(e.Issued.SHA256)); err != nil {
 		return
 	}
 	b.mu.Lock()
