@@ -138,8 +138,11 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("the stream ended: %v", lines.Err())
 		return "", ""
 	}
-	if event, _ := next(); event != "ledger" {
-		t.Errorf("first: %s", event)
+	// What came just before the stream was there is told of at its beginning.
+	for _, want := range []string{"approvals", "ledger"} {
+		if event, _ := next(); event != want {
+			t.Errorf("at the beginning: %s, want %s", event, want)
+		}
 	}
 	if _, err := g.desk.Ask(custos.Approval{Digest: "d", Caller: exporttest.Ana, Connection: "orders", Rule: "secret-rule"}, 0); err != nil {
 		t.Fatal(err)
@@ -153,7 +156,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%v", seen)
 	}
 	// It ends with the caller's authority.
-	if status, _, body := g.ask("GET", "/api/v1/events", "ana"); status != http.StatusOK || strings.Count(body, "event: ") > 1 {
+	if status, _, body := g.ask("GET", "/api/v1/events", "ana"); status != http.StatusOK || strings.Count(body, "event: ") > 2 {
 		t.Errorf("of one whose token has expired: %d %q", status, body)
 	}
 }

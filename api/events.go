@@ -36,7 +36,13 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
 	_, changed := s.Approvals.List()
-	for err := say("ledger", size); err == nil; {
+	// Whatever came between what the caller asked for and this stream is told of
+	// at its beginning.
+	err := say("approvals", size)
+	if err == nil {
+		err = say("ledger", size)
+	}
+	for err == nil {
 		select {
 		case <-ctx.Done():
 			return errBegun

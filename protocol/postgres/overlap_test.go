@@ -74,26 +74,31 @@ func TestReadOverlapsItsRecord(t *testing.T) {
 		{"twofold", false, func(word string) error { return c.Do("select '" + word + "'; delete from overlapped where id = 2") }},
 	} {
 		t.Run(run.word, func(t *testing.T) {
-			w.Tap.Sent()
-			w.Ledger.Hold()
-			done := make(chan error, 1)
-			go func() { done <- run.do(run.word) }()
-			w.Ledger.AwaitWaiting()
-			sent := w.Tap.Sent()
-			for deadline := time.Now().Add(10 * time.Second); run.overlaps && len(sent) == 0 && time.Now().Before(deadline); {
-				sent = append(sent, w.Tap.Sent()...)
+			var sent []byte
+			// Until the gateway has read the catalogue anew, after a change of it,
+			// nothing is known to be a read.
+			for tries := 0; tries == 0 || run.overlaps && len(sent) == 0 && tries < 5; tries++ {
+				w.Tap.Sent()
+				w.Ledger.Hold()
+				done := make(chan error, 1)
+				go func() { done <- run.do(run.word) }()
+				w.Ledger.AwaitWaiting()
+				sent = w.Tap.Sent()
+				for deadline := time.Now().Add(2 * time.Second); run.overlaps && len(sent) == 0 && time.Now().Before(deadline); {
+					sent = append(sent, w.Tap.Sent()...)
+				}
+				select {
+				case err := <-done:
+					t.Errorf("it was answered before its record was durable: %v", err)
+				case <-time.After(50 * time.Millisecond): // an answer that slips through is there by then
+				}
+				w.Ledger.Release()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			}
 			if (len(sent) > 0) != run.overlaps {
 				t.Errorf("before the record is durable the target got %q", sent)
-			}
-			select {
-			case err := <-done:
-				t.Errorf("it was answered before its record was durable: %v", err)
-			case <-time.After(50 * time.Millisecond): // an answer that slips through is there by then
-			}
-			w.Ledger.Release()
-			if err := <-done; err != nil {
-				t.Error(err)
 			}
 		})
 	}
